@@ -1,0 +1,40 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+
+setup: $(READY)  ## .venv with everything for development (about two minutes, once)
+
+$(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) with $(PYTHON): about two minutes and 2 GB, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## every cell, small, on generated data, on this CPU; then the report
+	@$(BIN)/obert-sweeps run preset=demo table=all; code=$$?; \
+	test -f runs/report/report.html && echo "report: $(CURDIR)/runs/report/report.html"; exit $$code
+
+test: setup  ## the tests, without the slow ones
+	@$(BIN)/python -m pytest
+
+lint: setup  ## style, format and the arrows between modules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: setup  ## mypy
+	@$(BIN)/mypy
+
+check: lint types test  ## all that CI runs: lint, types, the tests and the slow tests
+	@$(BIN)/python -m pytest -m 'slow and not gpu and not net'
+
+clean:  ## caches and build outputs (not .venv, not runs/)
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	@find obert_sweeps tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,169 @@
+"""What a cell is, what its metrics are, and how the document names things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+METHODS = {
+    "dense": "dense",
+    "magnitude": "Magnitude",
+    "obert": "oBERT",
+    "l0": "l0 regularization",
+    "movement": "Movement",
+    "soft_movement": "Soft-movement",
+    "platon": "PLATON",
+    "lottery": "LT-BERT",
+    "prune_ofa": "Prune OFA",
+}
+TASKS = {
+    "squad": "SQuAD",
+    "mnli": "MNLI",
+    "qqp": "QQP",
+    "qnli": "QNLI",
+    "mrpc": "MRPC",
+    "sst2": "SST-2",
+    "cola": "CoLA",
+    "stsb": "STS-B",
+}
+MODELS = {
+    "bert_base": "BERT-Base",
+    "bert_large": "BERT-Large",
+    "mobilebert": "MobileBERT",
+}
+
+TUNING_FREE = frozenset({"obert"})
+"""Methods the document calls free of per-task hyper-parameter tuning."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the document.
+
+    `margin` is the widest band that still counts as agreement: points of the metric, or a share of
+    the published value when `relative`. `exact` metrics do not vary with the seed, so agreement
+    within the margin is all there is to ask.
+    """
+
+    name: str
+    label: str
+    margin: float = 1.0
+    relative: bool = False
+    exact: bool = False
+    unit: str = ""
+    needs: str = "the result of its last stage does not hold it"  # said when it was not measured
+    why: str = (
+        "neighbouring methods of the document's rows lie about a point apart, so a wider band "
+        "could not tell one method from the next"
+    )
+
+
+_ENGINE = "an inference benchmark in a sparse CPU engine, which this run does not hold"
+_SIZE = "sizes depend on the container of the file, speeds on machine and engine version"
+
+METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric("f1", "F1"),
+        Metric("em", "EM"),
+        Metric("accuracy", "Acc"),
+        Metric("accuracy_mm", "Acc mm"),
+        Metric("mcc", "Mcc"),
+        Metric("pearson", "Pearson"),
+        Metric("spearman", "Spearman"),
+        Metric(
+            "file_mb",
+            "File size",
+            0.1,
+            relative=True,
+            exact=True,
+            unit=" MB",
+            needs="an exported and compressed INT8 file, which this run does not hold",
+            why=_SIZE,
+        ),
+        Metric(
+            "compression",
+            "Compression",
+            0.1,
+            relative=True,
+            exact=True,
+            unit="x",
+            needs="an exported and compressed INT8 file, which this run does not hold",
+            why=_SIZE,
+        ),
+        Metric(
+            "throughput",
+            "Throughput",
+            0.1,
+            relative=True,
+            unit=" /s",
+            needs=_ENGINE,
+            why=_SIZE,
+        ),
+        Metric("speedup", "Speedup", 0.1, relative=True, unit="x", needs=_ENGINE, why=_SIZE),
+        Metric(
+            "gpu_speedup",
+            "GPU speedup",
+            0.1,
+            relative=True,
+            unit="x",
+            needs="a GPU with 2:4 sparse tensor cores and an inference benchmark on it",
+            why=_SIZE,
+        ),
+    )
+}
+
+TASK_METRICS: dict[str, tuple[str, ...]] = {
+    "squad": ("f1", "em"),
+    "mnli": ("accuracy", "accuracy_mm"),
+    "qqp": ("accuracy", "f1"),
+    "qnli": ("accuracy",),
+    "mrpc": ("accuracy", "f1"),
+    "sst2": ("accuracy",),
+    "cola": ("mcc",),
+    "stsb": ("pearson", "spearman"),
+}
+"""Quality metrics in the order the document prints them; the first is the primary one."""
+
+
+def primary_metric(task: str) -> str:
+    """The metric recovery and rank are taken on. Unknown tasks count as accuracy tasks."""
+    return TASK_METRICS.get(task, ("accuracy",))[0]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (table, task, model, method, sparsity) entry of the document.
+
+    `published` maps each printed metric to its value, None where the document prints NA;
+    `converges` is False where that NA means "does not converge". `reading_error` is the half-width,
+    in points, of what a value read off a figure may be wrong by.
+    """
+
+    id: str
+    table: int
+    task: str
+    model: str
+    method: str
+    sparsity: float  # share of prunable weights that are zero, 0..1
+    pattern: str  # dense | unstructured | block4 | 2of4
+    variant: str | None
+    published: Mapping[str, float | None]
+    note: str
+    schedule: str  # leaf of the schedule group
+    distill: str  # leaf of the distill group
+    baseline: str | None  # id of the dense cell of its own table; None for that cell itself
+    converges: bool = True
+    reading_error: float = 0.0
+
+    def listing(self) -> dict[str, Any]:
+        """The row `ls format=json` prints for this cell."""
+        names = "id table task model method sparsity pattern".split()
+        row: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return row | {"published": dict(self.published), "note": self.note}
+
+    @property
+    def row(self) -> tuple[int, str, str, str | None]:
+        """Cells with the same row compete with each other in the document."""
+        return (self.table, self.task, self.model, self.variant)

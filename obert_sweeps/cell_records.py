@@ -1,0 +1,92 @@
+"""A cell and seed is complete when its last stage is: it is recorded, tracked and announced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .plan import CellPlan, Plan
+from .report.source import measure
+from .report.tables import cell_entries
+from .report.words import measured as measured_words
+from .report.words import published as published_words
+from .store import Store
+from .tracker.base import Tracker
+
+CONFIDENCE = 0.95
+
+
+@dataclass
+class CellRecords:
+    """Writes ROOT/cells/… for every complete cell of a plan, each once.
+
+    A record is written after the tracker has seen it, so that a driver killed in between does both
+    again; deterministic run ids make the second time harmless.
+    """
+
+    plan: Plan
+    store: Store
+    tracker: Tracker
+    say: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        recorded = self.store.cells()
+        self.known = {(r["id"], r["seed"], r["stages"][-1]) for r in recorded if r.get("stages")}
+
+    def stage_ended(self, stage_id: str) -> None:
+        """Record the cells whose last stage this is."""
+        for planned in self.plan.selected():
+            for seed, final in planned.finals.items():
+                if final == stage_id:
+                    self._complete(planned, seed)
+
+    def catch_up(self) -> None:
+        """Record the cells that earlier runs completed without recording them."""
+        for planned in self.plan.selected():
+            for seed, final in planned.finals.items():
+                if self.store.result(final) is not None:
+                    self._complete(planned, seed)
+
+    def _complete(self, planned: CellPlan, seed: int) -> None:
+        key = (planned.cell.id, seed, planned.finals[seed])
+        if key in self.known:
+            return
+        self.known.add(key)
+        record, line = self._record(planned, seed)
+        self.tracker.cell(record, str(self.store.root))
+        self.store.write_cell(record)
+        self.say(line)
+
+    def _record(self, planned: CellPlan, seed: int) -> tuple[dict[str, Any], str]:
+        cell = planned.cell
+        one = replace(planned, finals={seed: planned.finals[seed]})
+        plans = {cell.id: one}
+        if cell.baseline and cell.baseline in self.plan.cells:
+            plans[cell.baseline] = self.plan.cells[cell.baseline]
+        measured = {name: measure(p, self.plan, self.store) for name, p in plans.items()}
+        entry = next(e for e in cell_entries(plans, measured, CONFIDENCE) if e["id"] == cell.id)
+        values, printed = dict(entry["measured"]), dict(cell.published)
+        record = {
+            **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method", "sparsity")},
+            "seed": seed,
+            "stages": list(self._ancestry(planned.finals[seed])),
+            "measured": values,
+            "published": printed,
+            "difference": {
+                k: v - printed[k]
+                for k, v in values.items()
+                if v is not None and printed.get(k) is not None
+            },
+            "verdict": entry["verdict"],
+        }
+        shown = f"{measured_words(entry)}  (document {published_words(entry)})"
+        return record, f"{cell.id}  {shown}  {entry['verdict']}"
+
+    def _ancestry(self, final: str) -> Iterator[str]:
+        needed, waiting = set(), [final]
+        while waiting:
+            stage = waiting.pop()
+            needed.add(stage)
+            waiting.extend(self.plan.stages[stage].parents.values())
+        return (i for i in self.plan.stages if i in needed)

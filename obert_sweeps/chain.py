@@ -1,0 +1,169 @@
+"""From a cell's schedule to its chain of stages, made from the last link backwards."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .catalogue.cell import Cell
+from .compose import Link
+from .cost import capped, estimate
+from .identity import digest, identity
+from .schema import PruningTimes, RequestError, Stage
+from .sparsity.schedule import pruning_steps, step_of
+
+if TYPE_CHECKING:
+    from .plan import Planner
+
+
+@dataclass
+class Chain:
+    """The stages of one cell and seed, made from the last link backwards."""
+
+    planner: Planner
+    cell: Cell
+    links: dict[str, Link]
+    notes: dict[str, Any]
+    seed: int
+    assumed: dict[str, str] = field(default_factory=dict)
+
+    def stage(self, role: str) -> str:
+        """The id of a link's stage; its parents are made on the way."""
+        planner, link = self.planner, self.links[role]
+        recipe, provenance = planner.composer.recipe(self.cell, link)
+        seed = self.seed_of(link)
+        parents = self.parents(role, link, recipe)
+        self.note_assumed(role, provenance)
+        origin = planner.inputs.weights_of(recipe["model"])
+        weights = None if "start" in parents else origin["fingerprint"]
+        data = planner.inputs.data_of(recipe["task"]).fingerprint
+        hashed = identity(recipe, seed, parents, data, weights)
+        stage_id = digest(hashed)
+        if stage_id not in planner.stages:
+            planner.stages[stage_id] = self.make(
+                stage_id, role, recipe, seed, parents, hashed, origin["config"], provenance
+            )
+        return stage_id
+
+    def seed_of(self, link: Link) -> int:
+        """Upstream models are made once: they take base_seed unless vary=all."""
+        upstream = link.task != "cell"
+        if upstream and self.planner.request.vary == "result":
+            return int(self.planner.request.base_seed)
+        return self.seed
+
+    def parents(self, role: str, link: Link, recipe: dict[str, Any]) -> dict[str, str]:
+        named = {"start": link.start, "masks": link.masks}
+        if recipe["training"]["distill"] is not None:
+            named["teacher"] = link.teacher
+            if link.teacher is None:
+                raise RequestError(
+                    f"stage '{role}' of schedule '{self.notes['schedule']}' distils but names no "
+                    "teacher. Say distill=none, or give the stage a teacher."
+                )
+        found = {part: self.reference(name) for part, name in named.items() if name}
+        return {part: stage for part, stage in found.items() if stage}
+
+    def reference(self, name: str) -> str | None:
+        planner = self.planner
+        if name == "checkpoint":
+            return None
+        if name == "dense":
+            base = self.seed if planner.request.vary == "all" else int(planner.request.base_seed)
+            return planner.final(dense_of(self.cell), base)[0]
+        if name == "pretrained":
+            schedule = planner.request.preset.pretrain
+            if schedule is None:
+                return None
+            links, notes = planner.composer.links(schedule, self.cell.task)
+            chain = Chain(planner, dense_of(self.cell), links, notes, self.seed)
+            return chain.stage(list(links)[-1])
+        if name not in self.links:
+            raise RequestError(
+                f"schedule '{self.notes['schedule']}' starts from '{name}', which is none of its "
+                f"stages ({', '.join(self.links)}), nor checkpoint, pretrained or dense."
+            )
+        return self.stage(name)
+
+    def note_assumed(self, role: str, provenance: dict[str, Any]) -> None:
+        for key, why in self.notes["assumed"].items():
+            if key.split(".")[0] in self.links:
+                self.assumed[key] = why
+        if self.links[role].method == "cell":
+            for key, why in provenance["method_assumed"].items():
+                self.assumed[f"method.{key}"] = why
+
+    def make(
+        self,
+        stage_id: str,
+        role: str,
+        recipe: dict[str, Any],
+        seed: int,
+        parents: dict[str, str],
+        hashed: dict[str, Any],
+        config: dict[str, Any],
+        provenance: dict[str, Any],
+    ) -> Stage:
+        planner, cell = self.planner, self.cell
+        rows = planner.inputs.data_of(recipe["task"]).rows
+        check_pruning_fits(role, recipe, rows)
+        gpus = gpus_of(planner.request.cluster)
+        tags = {
+            "task": recipe["task"]["name"],
+            "model": recipe["model"]["name"],
+            "method": cell.method if self.links[role].method == "cell" else "dense",
+            "sparsity": sparsity_label(recipe["sparsity"]),
+            "role": role,
+        }
+        return Stage(
+            id=stage_id,
+            name=" ".join([role, *(tags[k] for k in ("task", "model", "method", "sparsity"))])
+            + f" seed {seed}",
+            recipe=recipe,
+            seed=seed,
+            parents=parents,
+            identity=hashed,
+            tags=tags,
+            stand_in=planner.stand_in,
+            resources={"cpu": float(planner.request.cluster.cpus_per_stage), "gpu": gpus},
+            cost=estimate(recipe, rows, config, "teacher" in parents, gpu=gpus > 0),
+            notes={"schedule": self.notes, **provenance},
+        )
+
+
+def dense_of(cell: Cell) -> Cell:
+    """The dense fine-tuned model of a cell's task: its teacher, or where it starts."""
+    return replace(
+        cell, method="dense", pattern="dense", sparsity=0.0, schedule="dense", distill="none"
+    )
+
+
+def check_pruning_fits(role: str, recipe: dict[str, Any], rows: dict[str, int]) -> None:
+    training = recipe["training"]
+    if training["pruning"] is None or recipe["sparsity"]["pattern"] == "dense":
+        return
+    train_rows = capped(rows.get("train", 0), training["max_train_rows"])
+    per_epoch = max(1, math.ceil(train_rows / training["batch_size"]))
+    total = step_of(training["epochs"], per_epoch)
+    try:
+        pruning_steps(
+            PruningTimes(**training["pruning"]), recipe["sparsity"]["level"], per_epoch, total
+        )
+    except RequestError as error:
+        raise RequestError(f"stage '{role}' on {recipe['task']['name']}: {error}") from error
+
+
+def sparsity_label(sparsity: dict[str, Any]) -> str:
+    if sparsity["pattern"] in ("dense", "2of4"):
+        return str(sparsity["pattern"])
+    return f"{sparsity['pattern']} {sparsity['level'] * 100:g}"
+
+
+def gpus_of(cluster: Any) -> float:
+    """GPUs a stage asks for: `auto` is one where this machine has an NVIDIA device, else none."""
+    asked = cluster.gpus_per_stage
+    if asked == "auto":
+        return 1.0 if Path("/dev/nvidia0").exists() else 0.0
+    return float(asked)

@@ -1,0 +1,35 @@
+"""How a verb answers: one JSON document, or text, on stdout and nothing else there."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import Any
+
+from rich.console import Console
+
+
+def print_json(document: Any) -> None:
+    """One document; a number that JSON lacks (nan, inf) becomes null."""
+    print(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def console() -> Console:
+    """For the answer. Wide where stdout is no terminal, so that nothing is cut in a file."""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def notice(text: str) -> None:
+    """A word about what is going on, beside the answer."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value

@@ -1,0 +1,128 @@
+"""`doctor`: what works here, what does not, and the mend. Starts nothing, writes nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ..plan import make_plan
+from ..request import Loaded
+from ..schema import RequestError
+from ..store import Store
+from .answer import console, print_json
+
+NEEDED = ("torch", "transformers", "datasets", "ray", "hydra-core", "wandb", "torchmetrics")
+INSTALL = "pip install -c constraints.txt -e ."
+
+
+def main(loaded: Loaded) -> int:
+    checks = [
+        *packages(),
+        devices(),
+        *machine(),
+        store(str(loaded.request.store)),
+        inputs(loaded),
+        wandb_key(loaded),
+        ray_sessions(),
+    ]
+    document = {"ok": all(c["ok"] for c in checks), "checks": checks}
+    if loaded.request.format == "json":
+        print_json(document)
+    else:
+        table = Table("", "what", "found", "mend", box=None)
+        for check in checks:
+            table.add_row(
+                "ok" if check["ok"] else "!!", check["what"], check["found"], check["mend"]
+            )
+        console().print(table)
+    return 0 if document["ok"] else 1
+
+
+def check(what: str, ok: bool, found: str, mend: str = "") -> dict[str, Any]:
+    return {"what": what, "ok": ok, "found": found, "mend": "" if ok else mend}
+
+
+def packages() -> list[dict[str, Any]]:
+    rows = [check("python", sys.version_info >= (3, 11), platform.python_version(), "Python 3.11")]
+    for name in NEEDED:
+        try:
+            rows.append(check(name, True, version(name)))
+        except PackageNotFoundError:
+            rows.append(check(name, False, "not installed", INSTALL))
+    return rows
+
+
+def devices() -> dict[str, Any]:
+    """What torch sees, asked in a process of its own: the driver imports no torch."""
+    if importlib.util.find_spec("torch") is None:
+        return check("devices", False, "torch is missing", INSTALL)
+    code = (
+        "import torch; n = torch.cuda.device_count(); "
+        "print('; '.join(torch.cuda.get_device_name(i) for i in range(n)) or 'CPU only')"
+    )
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if asked.returncode:
+        return check("devices", False, asked.stderr.strip().splitlines()[-1], INSTALL)
+    return check("devices", True, asked.stdout.strip())
+
+
+def machine() -> list[dict[str, Any]]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return [
+        check("cores", True, str(cores)),
+        check("memory", memory > 4, f"{memory:.1f} GB", "at least 4 GB for the demo"),
+    ]
+
+
+def store(root: str) -> dict[str, Any]:
+    there = Store(root)
+    try:
+        there.check_writable()
+    except RequestError as error:
+        return check("store", False, str(there.root), str(error))
+    place = next(p for p in (there.root, *there.root.parents) if p.exists())
+    free = shutil.disk_usage(place).free / 1e9
+    return check("store", free > 1, f"{there.root}, {free:.1f} GB free", "free space, or store=DIR")
+
+
+def inputs(loaded: Loaded) -> dict[str, Any]:
+    """Whether the data and checkpoints of the request are at hand."""
+    try:
+        plan = make_plan(loaded)
+    except RequestError as error:
+        return check("data and models", False, "not at hand", str(error))
+    need = sum(s.cost["disk_bytes"] for s in plan.wanted()) / 1e9
+    blocked = sorted({str(c.blocked) for c in plan.selected() if c.blocked})
+    count = sum(bool(c.blocked) for c in plan.selected())
+    found = f"{len(plan.selected())} cells, {count} blocked, {need:.2f} GB of results"
+    return check("data and models", not blocked, found, "; ".join(blocked))
+
+
+def wandb_key(loaded: Loaded) -> dict[str, Any]:
+    mode = (loaded.request.tracker or {}).get("mode")
+    if mode != "online":
+        return check("W&B", True, f"{mode or 'no tracking'}: no key needed")
+    netrc = Path.home() / ".netrc"
+    known = "WANDB_API_KEY" in os.environ or (netrc.is_file() and "wandb" in netrc.read_text())
+    return check("W&B", known, "online, key found" if known else "online, no key", "wandb login")
+
+
+def ray_sessions() -> dict[str, Any]:
+    """Ray processes of somebody's: a new session starts beside them, on ports of its own."""
+    alive = 0
+    for entry in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            alive += entry.read_text().strip() in ("raylet", "gcs_server")
+        except OSError:
+            continue
+    return check("Ray", True, f"{alive} Ray server processes on this machine")

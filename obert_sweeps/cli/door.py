@@ -1,0 +1,140 @@
+"""From the command line to a verb, and from what happened to an exit code.
+
+0 all asked-for cells finished; 1 some failed or are blocked; 2 the request is wrong and nothing was
+started; 130 or 143 interrupted, resumable.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+
+from ..schema import Interrupted, RequestError
+
+PROGRAM = "obert-sweeps"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb's module is `obert_sweeps.cli.<name>`; its `main(loaded) -> int` does the work."""
+
+    does: str
+    example: str
+
+
+VERBS = {
+    "ls": Verb("the cells with published values", "ls table=5"),
+    "plan": Verb(
+        "the DAG: stages, GPU-hours, disk, what is missing", "plan table=all preset=paper"
+    ),
+    "run": Verb("run; the same command again resumes", "run table=1"),
+    "status": Verb("what is done, running, failed, blocked, and why", "status stage=3fa9"),
+    "report": Verb("measured beside published, verdicts, claims, cost", "report table=1"),
+    "replay": Verb("one stage again in this process, without Ray", "replay stage=3fa9"),
+    "doctor": Verb("versions, devices, data, disk: what works, and the mend", "doctor format=json"),
+}
+HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
+
+GROUPS = """Groups (choose with GROUP=NAME):
+  task       squad mnli qqp qnli mrpc sst2 cola stsb     narrows the cells, as the next three
+  model      bert_base bert_large mobilebert
+  method     dense magnitude obert …
+  sparsity   dense unstructured block4 2of4
+  schedule   dense oneshot gradual upstream_transfer …   chosen for table=0 alone
+  distill    none kd_t2 kd_t5 kd_t5_5                    chosen for table=0 alone
+  preset     demo (default) small paper
+  cluster    local inline
+  tracker    wandb none
+
+Often said:
+  table=5  table=[1,4]  table=all     cells='t5/sst2/*'     seeds=3  seeds=[42,7]
+  data_root=DIR  store=DIR  model=bert_base model.path=DIR  budget.max_epochs=1  format=json
+"""
+
+
+def help_text(name: str | None = None) -> str:
+    if name:
+        verb = VERBS[name]
+        return f"{PROGRAM} {name}: {verb.does}\n\n  {PROGRAM} {verb.example}\n\n{GROUPS}"
+    lines = [f"  {n:<8} {v.does}\n           {PROGRAM} {v.example}" for n, v in VERBS.items()]
+    return (
+        "Does a pruning result hold? The document's cells as stages, measured beside published.\n\n"
+        f"{PROGRAM} VERB [GROUP=NAME] [key=value] …\n\n" + "\n".join(lines) + f"\n\n{GROUPS}\n"
+        f"{PROGRAM} VERB --help explains a verb; --cfg job, --info and --hydra-help are Hydra's."
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; the return value is its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(given)
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(f"{stop}. The same command resumes.", file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        print("interrupted. The same command resumes.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our answer has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(given: list[str]) -> int:
+    verb = given[0] if given and given[0] in VERBS else None
+    rest = given[1:] if verb else given
+    if any(flag in rest for flag in HYDRA_FLAGS):
+        return _hydra(rest)
+    if not given or given[0] in ("--help", "-h", "help"):
+        print(help_text())
+        return 0
+    if verb is None:
+        raise RequestError(
+            f"'{given[0]}' is no verb. The verbs: {', '.join(VERBS)}. See {PROGRAM} --help"
+        )
+    if "--help" in rest or "-h" in rest:
+        print(help_text(verb))
+        return 0
+    if "-m" in rest or "--multirun" in rest:
+        raise RequestError(
+            "-m is Hydra's sweep; the sweep is ours. Select cells instead: table=[1,4], "
+            "cells='t5/*', seeds=3."
+        )
+    flags = [argument for argument in rest if argument.startswith("-")]
+    if flags:
+        raise RequestError(f"'{flags[0]}' is no option. Say key=value; see {PROGRAM} {verb} --help")
+    from ..request import read  # not at the top: help answers without Hydra
+
+    return int(importlib.import_module(f".{verb}", __package__).main(read(rest)))
+
+
+def _hydra(rest: list[str]) -> int:
+    """What stays Hydra's own: showing the configuration, and completion of overrides."""
+    import hydra
+
+    from ..request import conf_dir, register_schema
+
+    _take_verb_off_completion()
+    register_schema()
+    sys.argv = [PROGRAM, *rest]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(
+            lambda config: None
+        )()
+    except SystemExit as stop:
+        return 2 if stop.code == 1 else int(stop.code or 0)
+    return 0
+
+
+def _take_verb_off_completion() -> None:
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split(" ")
+    if len(words) > 2 and words[1] in VERBS:
+        shorter = " ".join([words[0], *words[2:]])
+        point = int(os.environ.get("COMP_POINT", len(line))) - (len(line) - len(shorter))
+        os.environ.update(COMP_LINE=shorter, COMP_POINT=str(max(point, 0)))

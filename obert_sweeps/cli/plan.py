@@ -1,0 +1,103 @@
+"""`plan`: the DAG before anything is paid for: stages, sharing, GPU-hours, disk, what is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.table import Table
+
+from ..plan import Plan, make_plan
+from ..request import Loaded
+from ..schema import Stage
+from ..store import Store
+from .answer import console, print_json
+
+
+def main(loaded: Loaded) -> int:
+    plan = make_plan(loaded)
+    done = finished(plan, str(loaded.request.store))
+    document = describe(plan, done)
+    if loaded.request.format == "json":
+        print_json(document)
+    else:
+        show(plan, document)
+    return 1 if any(c.blocked for c in plan.selected()) else 0
+
+
+def finished(plan: Plan, root: str) -> set[str]:
+    """Stages of the plan that the store holds a result of."""
+    store = Store(root)
+    return {s.id for s in plan.wanted() if store.result(s.id) is not None}
+
+
+def describe(plan: Plan, done: set[str]) -> dict[str, Any]:
+    wanted = plan.wanted()
+    pending = [s for s in wanted if s.id not in done]
+    users = Counter(i for c in plan.selected() for i in c.stages)
+    return {
+        "preset": plan.preset,
+        "seeds": plan.seeds,
+        "cells": [
+            {
+                "id": c.cell.id,
+                "stages": c.stages,
+                "finals": c.finals,
+                "blocked": c.blocked,
+                "stand_in": c.stand_in,
+                "assumed": c.assumed,
+            }
+            for c in plan.selected()
+        ],
+        "stages": [s.as_dict() | {"done": s.id in done, "cells": users[s.id]} for s in wanted],
+        "totals": {
+            "cells": len(plan.selected()),
+            "blocked": sum(bool(c.blocked) for c in plan.selected()),
+            "stages": len(wanted),
+            "stages_without_sharing": sum(users.values()),
+            "finished": len(wanted) - len(pending),
+            "gpu_hours": sum(s.cost["gpu_hours"] for s in pending),
+            "seconds": sum(s.cost["seconds"] for s in pending),
+            "disk_bytes": sum(s.cost["disk_bytes"] for s in pending),
+        },
+    }
+
+
+def show(plan: Plan, document: dict[str, Any]) -> None:
+    totals = document["totals"]
+    out = console()
+    table = Table("stage", "model", "count", "cells", "done", "GPU-hours", "disk", box=None)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in by_kind(plan.wanted(), document):
+        table.add_row(*row)
+    out.print(table)
+    out.print(
+        f"\n{totals['cells']} cells, {len(plan.seeds)} seed(s), preset {plan.preset}: "
+        f"{totals['stages']} stages ({totals['stages_without_sharing']} without sharing), "
+        f"{totals['finished']} done.\nTo do: about {totals['gpu_hours']:.3g} A100-hours, "
+        f"{totals['disk_bytes'] / 1e9:.3g} GB of results, before distillation's and the data's own."
+    )
+    for cell in plan.selected():
+        if cell.blocked:
+            out.print(f"blocked  {cell.cell.id}: {cell.blocked}")
+
+
+def by_kind(stages: list[Stage], document: dict[str, Any]) -> list[list[str]]:
+    """One row for each role and model, in the order of the plan."""
+    facts = {s["id"]: s for s in document["stages"]}
+    groups: dict[tuple[str, str], list[Stage]] = {}
+    for stage in stages:
+        groups.setdefault((stage.tags["role"], stage.tags["model"]), []).append(stage)
+    return [
+        [
+            role,
+            model,
+            str(len(members)),
+            str(sum(facts[s.id]["cells"] for s in members)),
+            str(sum(facts[s.id]["done"] for s in members)),
+            f"{sum(s.cost['gpu_hours'] for s in members):.3g}",
+            f"{sum(s.cost['disk_bytes'] for s in members) / 1e9:.2f} GB",
+        ]
+        for (role, model), members in groups.items()
+    ]

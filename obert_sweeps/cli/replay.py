@@ -1,0 +1,51 @@
+"""`replay`: one stage again, in this process, without Ray, into STORE/replay/."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from ..request import Loaded
+from ..schema import RequestError, Stage
+from ..store import Store
+from .answer import console, notice, print_json
+from .run import runtime_of
+from .status import find_stage
+
+
+def main(loaded: Loaded) -> int:
+    if loaded.request.stage is None:
+        raise RequestError("replay needs a stage: replay stage=ID. See the ids with: status")
+    store = Store(str(loaded.request.store))
+    stage_id = find_stage(store, str(loaded.request.stage))
+    recorded = store.folder(stage_id).read_json("stage.json")
+    if recorded is None:
+        raise RequestError(f"stage {stage_id} has no stage.json in {store.root}: run it first.")
+    stage = Stage.from_dict(recorded)
+    missing = [p for p in stage.parents.values() if store.result(p) is None]
+    if missing:
+        raise RequestError(f"stage {stage_id} needs {', '.join(missing)}, not finished: run first.")
+    runtime = runtime_of(loaded)
+    runtime.tracker = {}
+    runtime.output = str(Path(store.root) / "replay")
+    runtime.again = True
+    notice(f"replaying {stage.name} into {runtime.output}")
+    from ..trial import run_stage  # torch starts here
+
+    outcome = run_stage(stage.as_dict(), asdict(runtime))
+    again = Store(runtime.output).result(stage_id)
+    before = store.result(stage_id)
+    document = {
+        "id": stage_id,
+        "outcome": outcome,
+        "metrics": (again or {}).get("metrics"),
+        "recorded": (before or {}).get("metrics"),
+    }
+    if loaded.request.format == "json":
+        print_json(document)
+    else:
+        console().print(
+            f"{stage.name}\nnow       {document['metrics']}\nrecorded  {document['recorded']}"
+            + (f"\n{outcome['reason']}" if outcome.get("reason") else "")
+        )
+    return 0 if outcome["status"] in ("done", "not_converged") else 1

@@ -1,0 +1,106 @@
+"""`run`: run what is not finished, then report. The same command again resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ..cell_records import CellRecords
+from ..make import make
+from ..plan import Plan, make_plan
+from ..report import build, terminal, write
+from ..request import Loaded
+from ..schema import RequestError, Runtime, Stage
+from ..store import Store
+from ..sweep import Event, run_plan
+from ..sweep.progress import Progress
+from .answer import console, notice, print_json
+
+
+def main(loaded: Loaded) -> int:
+    plan = make_plan(loaded)
+    store = Store(str(loaded.request.store))
+    store.check_writable()
+    pending = [s for s in plan.wanted() if store.result(s.id) is None]
+    tracker = make(to_plain(loaded.request.tracker), list(loaded.request.allow_targets))
+    if pending:
+        check_leaves(pending, list(loaded.request.allow_targets))
+    notice(f"{len(plan.wanted())} stages, {len(plan.wanted()) - len(pending)} done already")
+    with Progress(pending, store) as progress:
+        records = CellRecords(plan, store, tracker, progress.say)
+        records.catch_up()
+
+        def on_event(event: Event) -> None:
+            progress.on_event(event)
+            if event.kind == "finished":
+                records.stage_ended(event.stage)
+
+        run_plan(plan.wanted(), runtime_of(loaded), cluster_of(loaded), on_event, plan.first)
+    return conclude(loaded, plan, store)
+
+
+def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
+    """Write the report and show it; the exit code says whether every cell is finished."""
+    report = build(plan, store)
+    folder = store.root / "report"
+    write(report, folder)
+    if loaded.request.format == "json":
+        print_json(report)
+    else:
+        out = console()
+        for part in terminal(report):
+            out.print(part)
+        out.print(f"report: {folder / 'report.html'}")
+    unfinished = [c for c in report["cells"] if c["verdict"] in ("blocked", "failed", "not_run")]
+    return 1 if unfinished else 0
+
+
+def runtime_of(loaded: Loaded) -> Runtime:
+    """What the cluster and tracker leaves and the root keys say about where and how to run."""
+    request = loaded.request
+    keys = ("device", "micro_batch", "checkpoint_seconds")
+    return Runtime(
+        store=str(Store(str(request.store)).root),
+        tracker=to_plain(request.tracker),
+        allow_targets=list(request.allow_targets),
+        **{key: request.cluster[key] for key in keys},
+    )
+
+
+def cluster_of(loaded: Loaded) -> dict[str, Any]:
+    return to_plain(loaded.request.cluster)
+
+
+def to_plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def check_leaves(stages: Sequence[Stage], allow_targets: list[str]) -> None:
+    """Make every leaf of the pending stages once, in a short-lived process.
+
+    Raises RequestError with what a constructor refuses, before anything is started.
+    """
+    leaves: dict[str, Any] = {}
+    for stage in stages:
+        for part in ("task", "model", "method"):
+            leaf = stage.recipe[part]
+            leaves[json.dumps(leaf, sort_keys=True)] = leaf
+    asked = subprocess.run(
+        [sys.executable, "-m", "obert_sweeps.make"],
+        input=json.dumps({"leaves": list(leaves.values()), "allow_targets": allow_targets}),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    if asked.returncode:
+        last = asked.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise RequestError(f"the leaves could not be checked: {last[0]}. See: obert-sweeps doctor")
+    faults = json.loads(asked.stdout)
+    if faults:
+        raise RequestError("\n".join(faults))

@@ -1,0 +1,200 @@
+"""From a request to recipes: what each stage of a cell's chain is made of, as plain data.
+
+What a leaf's keys come to, later ones winning: the leaf's YAML, what the schedule says for a
+method, the preset, the user's overrides, the budget.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .catalogue.cell import Cell
+from .request import Loaded, first_line
+from .schema import RequestError, Training
+from .sparsity.schedule import shorten
+
+PRESET_GROUPS = ("task", "model", "method")  # the groups whose leaves a preset may change
+
+
+@dataclass
+class Link(Training):
+    """One stage of a schedule's chain: its training, and what it starts from.
+
+    task, method, distill: `cell` is the cell's own. start, masks, teacher: `checkpoint` (the
+    model's own), `pretrained` (the preset's MLM stage, where it has one), `dense` (the dense
+    fine-tuned model of the cell's task), or an earlier link.
+    """
+
+    task: str = "cell"
+    method: str = "cell"
+    start: str = "pretrained"
+    masks: str | None = None
+    teacher: str | None = None
+    distill: Any = None
+    method_overrides: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Composer:
+    """Recipes of one request. `touched` holds the budget and preset keys that changed a stage."""
+
+    loaded: Loaded
+    touched: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.request = self.loaded.request
+        self.choices = self.loaded.choices
+        self.leaf_overrides = self.loaded.leaf_overrides
+        self.leaves = self.loaded.leaves
+        self.preset = to_plain(self.request.preset)
+
+    def leaf(self, group: str, name: str, between: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A leaf's keys after the schedule's (`between`), the preset's and the user's word."""
+        if name not in self.leaves[group]:
+            raise RequestError(
+                f"there is no {group} '{name}'. Known: {', '.join(sorted(self.leaves[group]))}."
+            )
+        node = OmegaConf.create(copy.deepcopy(self.leaves[group][name]))
+        OmegaConf.set_struct(node, True)
+        what = f"{group} '{name}'"
+        if between:
+            node = strict_merge(node, between, f"the schedule's method_overrides of {what}")
+        overlay = self.preset[group] if group in PRESET_GROUPS else {}
+        for key in ("*", name):
+            if overlay.get(key):
+                node = strict_merge(node, overlay[key], f"preset.{group}.{key}")
+                self.touched.add(f"preset.{group}.{key}")
+        if self.choices.get(group) == name:
+            for override in self.leaf_overrides.get(group, []):
+                key = override.key_or_group.split(".", 1)[1]
+                OmegaConf.update(node, key, override.value(), force_add=False)
+        return to_plain(node)
+
+    def links(self, schedule: str, task: str) -> tuple[dict[str, Link], dict[str, Any]]:
+        """The chain of a schedule for a task, and where it comes from (source, assumed).
+
+        `<schedule>_<task>.yaml` is taken where there is one, else `<schedule>.yaml`.
+        """
+        specific = f"{schedule}_{task}"
+        name = specific if specific in self.leaves["schedule"] else schedule
+        if self.choices.get("schedule") == schedule:
+            name = schedule
+        leaf = self.leaf("schedule", name)
+        overlay = self.preset["stages"]
+        links: dict[str, Link] = {}
+        for role, stage in leaf["stages"].items():
+            node = OmegaConf.structured(Link(epochs=0, batch_size=1, learning_rate=[]))
+            node = strict_merge(node, stage, f"schedule '{name}', stage '{role}'")
+            if overlay.get(role):
+                node = strict_merge(node, overlay[role], f"preset.stages.{role}")
+                self.touched.add(f"preset.stages.{role}")
+                if self.choices.get("schedule") == schedule:  # the user's word is the last
+                    node = self._restate(node, role)
+            links[role] = OmegaConf.to_object(node)  # type: ignore[assignment]
+        notes = {"schedule": name, "source": leaf["source"], "assumed": leaf["assumed"] or {}}
+        return links, notes
+
+    def _restate(self, node: Any, role: str) -> Any:
+        for override in self.leaf_overrides.get("schedule", []):
+            prefix = f"schedule.stages.{role}."
+            if override.key_or_group.startswith(prefix):
+                OmegaConf.update(node, override.key_or_group[len(prefix) :], override.value())
+        return node
+
+    def recipe(self, cell: Cell, link: Link) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The recipe of one link for a cell, and its provenance (not hashed)."""
+        task_name = cell.task if link.task == "cell" else link.task
+        method_name = cell.method if link.method == "cell" else link.method
+        task = self.leaf("task", task_name)
+        if self.request.data_root is not None:
+            task = place(task, Path(self.request.data_root))
+        between = link.method_overrides.get(method_name)
+        method = self.leaf("method", method_name, between)
+        sparsity = {"pattern": "dense", "level": 0.0}
+        if link.method == "cell" and cell.pattern != "dense":
+            sparsity = self.sparsity_of(cell)
+        budget = self.request.budget
+        if budget.max_fisher_gradients is not None and "num_grads" in method:
+            method["num_grads"] = min(method["num_grads"], budget.max_fisher_gradients)
+            self.touched.add("budget.max_fisher_gradients")
+        training = self.training_of(cell, link)
+        notes = {
+            "method_source": method.pop("source", ""),
+            "method_assumed": method.pop("assumed", None) or {},
+        }
+        model = self.leaf("model", cell.model)
+        for leaf in (task, model):
+            leaf.pop("note", None)
+        recipe = {
+            "kind": "train",
+            "task": task,
+            "model": model,
+            "method": method,
+            "sparsity": sparsity,
+            "training": training,
+        }
+        return recipe, notes
+
+    def sparsity_of(self, cell: Cell) -> dict[str, Any]:
+        sparsity = self.leaf("sparsity", cell.pattern)
+        said = {o.key_or_group for o in self.leaf_overrides.get("sparsity", [])}
+        if "sparsity.level" not in said:
+            sparsity["level"] = cell.sparsity
+        if not 0 < sparsity["level"] < 1:
+            raise RequestError(
+                f"sparsity.level={sparsity['level']} is impossible: it is the share of prunable "
+                "weights that go, between 0 and 1. Say for instance sparsity.level=0.9."
+            )
+        return sparsity
+
+    def training_of(self, cell: Cell, link: Link) -> dict[str, Any]:
+        training = Training(**{f.name: getattr(link, f.name) for f in fields(Training)})
+        if link.distill == "cell":
+            training.distill = self.distill_of(cell)
+        budget = self.request.budget
+        if budget.max_epochs is not None and training.epochs > budget.max_epochs:
+            training = shorten(training, budget.max_epochs)
+            self.touched.add("budget.max_epochs")
+        for key in ("max_train_rows", "max_eval_rows"):
+            if budget[key] is not None:
+                setattr(training, key, budget[key])
+                self.touched.add(f"budget.{key}")
+        plain = asdict(training)
+        if plain["distill"] is not None and plain["distill"]["hardness"] == 0:
+            plain["distill"] = None
+        return plain
+
+    def distill_of(self, cell: Cell) -> Any:
+        return self.leaf("distill", cell.distill)
+
+
+def place(task: dict[str, Any], data_root: Path) -> dict[str, Any]:
+    """Point a task at `<data_root>/<task.data>`; a corpus at the folders that are there."""
+    root = data_root.expanduser().resolve()
+    task = {**task, "source": "folder"}
+    if "corpus" in task:
+        task["folder"] = str(root)
+        there = [c for c in task["corpus"] or [] if (root / c["data"] / "train.parquet").is_file()]
+        task["corpus"] = [{**c, "folder": str(root / c["data"])} for c in there]
+    else:
+        task["folder"] = str(root / task["data"])
+    return task
+
+
+def strict_merge(node: Any, overlay: Any, what: str) -> Any:
+    """Merge, refusing keys that are not there and values of another type."""
+    try:
+        return OmegaConf.merge(node, overlay)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or getattr(error, "key", "")
+        raise RequestError(f"{what}: '{key}' is refused: {first_line(error)}") from error
+
+
+def to_plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True)

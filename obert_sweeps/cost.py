@@ -1,0 +1,87 @@
+"""What a stage is expected to cost: floating-point operations, time and disk.
+
+Operations: 6 N a token for training, 2 N for a forward pass, N the weights of the encoder (and of
+the decoder in masked-language modelling). Rates: 82 TFLOP/s is what BERT-Large fine-tuning
+sustained on an A100 (NVIDIA DeepLearningExamples, 110.5 sequences/s at length 384, fp16); a CPU
+thread's rate is of the order measured for a 6-layer, 384-wide BERT (900 tokens/s).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+GPU_FLOPS = 82e12
+CPU_FLOPS = 5.7e10
+START_SECONDS = 1.0  # a stage's own start on a warm worker
+
+# Mean tokens a row after tokenising with BERT's uncased vocabulary, special tokens included:
+# sst2, stsb, qnli, mnli, qqp and squad counted over the validation rows, cola and mrpc estimated.
+MEAN_TOKENS = {
+    "sst2": 25.2,
+    "stsb": 31.5,
+    "qnli": 51.0,
+    "mnli": 39.0,
+    "qqp": 29.7,
+    "squad": 149.0,
+    "cola": 11.3,
+    "mrpc": 53.2,
+}
+
+
+def encoder_weights(config: dict[str, Any], layers: int | None = None) -> int:
+    """Weights in the linear layers of an encoder, from its configuration."""
+    count = layers or config["num_hidden_layers"]
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    narrow = config.get("intra_bottleneck_size")
+    if narrow is None:
+        return count * (4 * hidden**2 + 2 * hidden * inner)
+    feed_forwards = config.get("num_feedforward_networks", 4)
+    attention = 3 * narrow**2 + hidden * narrow
+    return count * (3 * hidden * narrow + attention + feed_forwards * 2 * narrow * inner)
+
+
+def total_weights(config: dict[str, Any]) -> int:
+    embedding = config.get("embedding_size", config["hidden_size"])
+    positions = config.get("max_position_embeddings", 512)
+    return encoder_weights(config) + (config["vocab_size"] + positions) * embedding
+
+
+def estimate(
+    recipe: dict[str, Any], rows: dict[str, int], config: dict[str, Any], teacher: bool, gpu: bool
+) -> dict[str, float]:
+    """Expected flops, seconds and bytes on disk of a training stage."""
+    training, task = recipe["training"], recipe["task"]
+    tokens = min(MEAN_TOKENS.get(task["name"], task["max_length"] / 2), task["max_length"])
+    weights = encoder_weights(config, training["keep_layers"])
+    if task["name"] == "mlm":
+        weights += config["vocab_size"] * config["hidden_size"]
+    train_rows = capped(rows.get("train", 0), training["max_train_rows"])
+    evaluated = sum(capped(n, training["max_eval_rows"]) for s, n in rows.items() if s != "train")
+    passes = 6 + (2 if teacher else 0)
+    flops = passes * weights * tokens * train_rows * training["epochs"]
+    evaluations = max(1.0, training["epochs"] / training["evaluate_every"])
+    flops += 2 * weights * tokens * evaluated * evaluations
+    flops += 6 * weights * tokens * fisher_rows(recipe)
+    rate = GPU_FLOPS if gpu else CPU_FLOPS
+    return {
+        "flops": flops,
+        "seconds": START_SECONDS + flops / rate,
+        "gpu_hours": flops / GPU_FLOPS / 3600,
+        "disk_bytes": 4.0 * total_weights(config),
+    }
+
+
+def fisher_rows(recipe: dict[str, Any]) -> int:
+    """Rows that pass through the model for inverse-Fisher estimates."""
+    method, times = recipe["method"], recipe["training"]["pruning"]
+    if "num_grads" not in method or times is None:
+        return 0
+    steps = 1
+    if times["every"]:
+        steps += round((times["end"] - times["start"]) / times["every"])
+    rounds = method.get("num_recomputations", 1)
+    return int(steps * rounds * method["num_grads"] * method["grad_batch_size"])
+
+
+def capped(rows: int, most: int | None) -> int:
+    return rows if most is None else min(rows, most)

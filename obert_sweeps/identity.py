@@ -1,0 +1,48 @@
+"""What a stage's id is the hash of: all that determines its result and nothing else.
+
+Kind and version of its mathematics, recipe, seed, parents' ids, digests of the data and of the
+weights it starts from. Not: paths, store, tracker, cluster, device, workers, library versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+VERSIONS = {"train": 1}  # raised by hand when the mathematics of a kind of stage changes
+NOT_HASHED = {"task": ("folder", "official_rows"), "model": ("path",)}
+
+
+def identity(
+    recipe: dict[str, Any], seed: int, parents: dict[str, str], data: Any, weights: Any
+) -> dict[str, Any]:
+    """`weights` identifies the checkpoint of a stage without a `start` parent, else None."""
+    whole = {
+        "kind": recipe["kind"],
+        "version": VERSIONS[recipe["kind"]],
+        "recipe": hashed_part(recipe),
+        "seed": seed,
+        "parents": parents,
+        "data": data,
+    }
+    return whole if weights is None else whole | {"weights": weights}
+
+
+def hashed_part(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe without the keys that say where things lie."""
+    part = {}
+    for key, value in recipe.items():
+        drop = NOT_HASHED.get(key, ())
+        part[key] = {k: v for k, v in value.items() if k not in drop} if drop else value
+    if "corpus" in part["task"]:
+        part["task"]["corpus"] = [
+            {k: v for k, v in c.items() if k != "folder"} for c in part["task"]["corpus"] or []
+        ]
+    return part
+
+
+def digest(identity: dict[str, Any]) -> str:
+    """Sixteen hex digits of the SHA-256 of the identity's canonical JSON."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

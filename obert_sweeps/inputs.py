@@ -1,0 +1,146 @@
+"""What a plan reads of data and checkpoints: are they there, how large, and their digest.
+
+Nothing heavy is imported and nothing is written but a cache of digests by path, size and mtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .model.check import check_checkpoint
+from .schema import RequestError
+from .task.check import check_folder
+
+
+class Blocked(Exception):
+    """A cell cannot run with what is at hand; the others can. The message is the reason."""
+
+
+@dataclass
+class DataFacts:
+    """Rows by split, and what identifies the rows."""
+
+    rows: dict[str, int]
+    fingerprint: Any
+
+
+@dataclass
+class Inputs:
+    """Facts about inputs, each looked up once for a plan."""
+
+    digests: Digests = field(default_factory=lambda: Digests())
+    data: dict[str, DataFacts] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
+
+    def data_of(self, task: dict[str, Any]) -> DataFacts:
+        """Rows and fingerprint of a task's data.
+
+        Raises Blocked when they are not at hand, RequestError when they are there but broken.
+        """
+        key = json.dumps(task, sort_keys=True, default=str)
+        if key not in self.data:
+            self.data[key] = self._read_data(task)
+        return self.data[key]
+
+    def _read_data(self, task: dict[str, Any]) -> DataFacts:
+        if task["source"] == "generated":
+            generator = task["generator"]
+            rows = {k.removesuffix("_rows"): v for k, v in generator.items() if k.endswith("_rows")}
+            return DataFacts(rows, {"generator": generator})
+        if task["source"] == "hub":
+            rows = dict(task.get("official_rows") or {})
+            return DataFacts(rows, {"hub": task["hub"], "revision": task.get("revision")})
+        files = data_files(task)
+        absent = [f for f in files if not f.is_file()]
+        if absent or not files:
+            where = absent[0] if absent else task["folder"]
+            raise Blocked(
+                f"data of {task['name']} are not at hand: there is no {where}. "
+                "Put the file there, or name another folder with data_root=DIR or task.data=NAME"
+            )
+        rows = check_folder(task)
+        return DataFacts(rows, {f.name: self.digests.of(f) for f in files} | _corpus_keys(task))
+
+    def weights_of(self, model: dict[str, Any]) -> dict[str, Any]:
+        """What identifies the weights a model starts from, and its dimensions.
+
+        Raises Blocked when there is no checkpoint to start from, RequestError for a broken one.
+        """
+        key = json.dumps(model, sort_keys=True, default=str)
+        if key not in self.weights:
+            self.weights[key] = self._read_weights(model)
+        return self.weights[key]
+
+    def _read_weights(self, model: dict[str, Any]) -> dict[str, Any]:
+        if model.get("path"):
+            path = Path(model["path"]).expanduser()
+            dimensions = check_checkpoint(str(path))
+            files = [path / "config.json", *sorted(path.glob("*.safetensors"))]
+            return {
+                "fingerprint": {f.name: self.digests.of(f) for f in files},
+                "config": dimensions,
+            }
+        if model.get("hub"):
+            fingerprint = {"hub": model["hub"], "revision": model.get("revision")}
+            return {"fingerprint": fingerprint, "config": model["config"]}
+        if not model.get("from_config"):
+            raise Blocked(
+                f"no checkpoint for {model['name']} in this preset. Give one with: "
+                f"model={model['name']} model.path=DIR"
+            )
+        return {"fingerprint": {"from": "nothing"}, "config": model["config"]}
+
+
+def data_files(task: dict[str, Any]) -> list[Path]:
+    """The parquet files a task reads from its folder."""
+    if "corpus" in task:
+        return [Path(c["folder"]) / "train.parquet" for c in task["corpus"]]
+    splits = ["train", *(task.get("evaluation_splits") or ["validation"])]
+    return [Path(task["folder"]) / f"{split}.parquet" for split in splits]
+
+
+def _corpus_keys(task: dict[str, Any]) -> dict[str, Any]:
+    if "corpus" not in task:
+        return {}
+    return {"corpus": [{k: v for k, v in c.items() if k != "folder"} for c in task["corpus"]]}
+
+
+class Digests:
+    """SHA-256 of files, remembered by path, size and modification time."""
+
+    def __init__(self) -> None:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        self.path = home / "obert-sweeps" / "digests.json"
+        try:
+            self.known: dict[str, list[Any]] = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            self.known = {}
+
+    def of(self, file: Path) -> str:
+        try:
+            file = file.resolve()
+            stat = file.stat()
+            entry = self.known.get(str(file))
+            if entry and entry[:2] == [stat.st_size, stat.st_mtime_ns]:
+                return str(entry[2])
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise RequestError(f"cannot read {file}: {error.strerror}.") from error
+        self.known[str(file)] = [stat.st_size, stat.st_mtime_ns, digest]
+        self._remember()
+        return digest
+
+    def _remember(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft = self.path.with_suffix(f".{os.getpid()}")
+            draft.write_text(json.dumps(self.known))
+            draft.replace(self.path)
+        except OSError:
+            return  # a cache that cannot be written costs a second look, nothing else

@@ -1,0 +1,1 @@
+"""Encoders: loading, which of their weights are prunable, dropping layers. No imports here."""

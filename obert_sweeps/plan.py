@@ -1,0 +1,169 @@
+"""The plan: cells become a DAG of stages, each shared by every cell that needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from .catalogue.cell import Cell
+from .catalogue.tables import cells as catalogue_cells
+from .chain import Chain
+from .compose import Composer
+from .inputs import Blocked, Inputs
+from .request import Loaded
+from .schema import RequestError, Stage
+from .selection import select
+
+
+@dataclass
+class CellPlan:
+    """What a cell's result is made of."""
+
+    cell: Cell
+    selected: bool
+    finals: dict[int, str] = field(default_factory=dict)  # seed -> the stage that gives the result
+    stages: list[str] = field(default_factory=list)  # every stage it needs, parents first
+    blocked: str | None = None
+    stand_in: bool = False
+    assumed: dict[str, str] = field(default_factory=dict)
+    knobs: dict[str, Any] = field(default_factory=dict)  # the last stage's recipe
+
+
+@dataclass
+class Plan:
+    """Stages in an order in which parents come first, and the cells they serve."""
+
+    stages: dict[str, Stage]
+    cells: dict[str, CellPlan]
+    seeds: list[int]
+    preset: str
+    first: set[str] = field(default_factory=set)  # stages that go before longer paths
+
+    def selected(self) -> list[CellPlan]:
+        return [c for c in self.cells.values() if c.selected]
+
+    def wanted(self) -> list[Stage]:
+        """The stages of the selected cells, parents first."""
+        ids = {i for c in self.selected() for i in c.stages}
+        return [s for s in self.stages.values() if s.id in ids]
+
+
+def make_plan(loaded: Loaded) -> Plan:
+    """Plan a request.
+
+    Raises RequestError when the request is wrong: no cell matches, an override touches no stage,
+    data or checkpoints are broken, every selected cell is blocked for want of them, or the pruning
+    steps do not fit the training.
+    """
+    planner = Planner(loaded)
+    chosen = select(loaded)
+    by_id = {c.id: c for c in catalogue_cells()}
+    cells = {c.id: planner.cell(c, selected=True) for c in chosen}
+    _refuse_if_nothing_can_run(cells)
+    planner.check_touched()
+    for cell in chosen:  # the dense models that recoveries are taken against, run or not
+        if cell.baseline and cell.baseline not in cells:
+            cells[cell.baseline] = planner.cell(by_id[cell.baseline], selected=False)
+    plan = Plan(planner.stages, cells, planner.seeds, planner.composer.preset["name"])
+    plan.first = planner.first(plan)
+    return plan
+
+
+class Planner:
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.request = loaded.request
+        self.composer = Composer(loaded)
+        self.inputs = Inputs()
+        self.stages: dict[str, Stage] = {}
+        self.seeds = _seeds(self.request)
+        self.stand_in = bool(self.request.preset.stand_in) or any(
+            value is not None for value in self.request.budget.values()
+        )
+        self._finals: dict[tuple[Any, ...], tuple[str, dict[str, str]]] = {}
+
+    def cell(self, cell: Cell, selected: bool) -> CellPlan:
+        planned = CellPlan(cell, selected, stand_in=self.stand_in)
+        try:
+            for seed in self.seeds:
+                planned.finals[seed], planned.assumed = self.final(cell, seed)
+        except Blocked as reason:
+            return replace(planned, blocked=str(reason), finals={})
+        planned.stages = self.ancestry(planned.finals.values())
+        planned.knobs = self.stages[next(iter(planned.finals.values()))].recipe
+        return planned
+
+    def final(self, cell: Cell, seed: int) -> tuple[str, dict[str, str]]:
+        """The id of the last stage of a cell's chain, and the assumed keys on the way to it."""
+        key = (cell.task, cell.model, cell.method, cell.pattern, cell.sparsity, cell.schedule)
+        key += (cell.distill, seed)
+        if key not in self._finals:
+            self._finals[key] = self._plan_chain(cell, seed)
+        return self._finals[key]
+
+    def _plan_chain(self, cell: Cell, seed: int) -> tuple[str, dict[str, str]]:
+        for group, name in (("method", cell.method), ("schedule", cell.schedule)):
+            if name not in self.loaded.leaves[group]:
+                raise Blocked(f"{group} '{name}' has no leaf in conf/{group}/")
+        links, notes = self.composer.links(cell.schedule, cell.task)
+        chain = Chain(self, cell, links, notes, seed)
+        final = chain.stage(list(links)[-1])
+        return final, chain.assumed
+
+    def ancestry(self, ids: Any) -> list[str]:
+        needed: set[str] = set()
+        waiting = list(ids)
+        while waiting:
+            stage = waiting.pop()
+            if stage not in needed:
+                needed.add(stage)
+                waiting.extend(self.stages[stage].parents.values())
+        return [i for i in self.stages if i in needed]
+
+    def check_touched(self) -> None:
+        """Refuse a budget or preset override that no selected stage feels."""
+        for key, value in self.request.budget.items():
+            if value is not None and f"budget.{key}" not in self.composer.touched:
+                raise RequestError(
+                    f"budget.{key}={value} touches no stage of the selected cells. Leave it out, "
+                    "or select cells that it changes."
+                )
+        for override in self.loaded.overrides:
+            part = ".".join(override.key_or_group.split(".")[:3])
+            overlay = part.startswith(("preset.stages.", "preset.task.", "preset.model."))
+            if overlay and part not in self.composer.touched:
+                raise RequestError(
+                    f"'{override.input_line}' touches no stage of the selected cells. Leave it out."
+                )
+        if "task" in self.loaded.leaf_overrides and self.request.data_root is None:
+            for override in self.loaded.leaf_overrides["task"]:
+                if override.key_or_group == "task.data":
+                    raise RequestError(
+                        f"'{override.input_line}' names a folder below data_root, and there is no "
+                        "data_root. Say data_root=DIR too."
+                    )
+
+    def first(self, plan: Plan) -> set[str]:
+        globs = self.composer.preset["first"] or []
+        chosen = [c for c in plan.selected() if any(fnmatchcase(c.cell.id, g) for g in globs)]
+        return {i for c in chosen for i in c.stages}
+
+
+def _seeds(request: Any) -> list[int]:
+    given, known = request.seeds, list(request.preset.seeds)
+    if given is None:
+        return known
+    if isinstance(given, int):
+        if given < 1:
+            raise RequestError(f"seeds={given}: at least one. Say seeds=1 or seeds=[42,7].")
+        return known[:given] + [known[0] + i for i in range(1, given - len(known) + 1)]
+    if not given or any(not isinstance(s, int) for s in given):
+        raise RequestError(f"seeds={given} is no list of whole numbers. Say seeds=[42,3407].")
+    return [int(s) for s in given]
+
+
+def _refuse_if_nothing_can_run(cells: dict[str, CellPlan]) -> None:
+    reasons = [c.blocked for c in cells.values()]
+    if all(reasons):
+        raise RequestError(f"nothing can run: {reasons[0]}")

@@ -1,0 +1,37 @@
+"""Writing report.json, report.md and report.html."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .html import html
+from .markdown import markdown
+
+
+def write(report: Mapping[str, Any], folder: str | Path, *, plots: bool = True) -> list[Path]:
+    """Write the three files, each atomically; the folder is made. Returns their paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "report.json": json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "report.md": markdown(report),
+        "report.html": html(report, plots=plots),
+    }
+    return [_replace(folder / name, text) for name, text in contents.items()]
+
+
+def _replace(path: Path, text: str) -> Path:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

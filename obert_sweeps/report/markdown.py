@@ -1,0 +1,100 @@
+"""report.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..catalogue.layouts import layouts
+from . import words
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The whole report as GitHub-flavoured Markdown, ending in a newline."""
+    titles = {layout.table: f"Table {layout.table}: {layout.title}" for layout in layouts()}
+    lines = ["# Measured beside published", "", words.tally(report["cells"]) + ".", ""]
+    for number in sorted({entry["table"] for entry in report["cells"]}):
+        lines += [f"## {titles.get(number, 'Your own cells')}", ""]
+        entries = [entry for entry in report["cells"] if entry["table"] == number]
+        head = ("cell", "measured", "published", "recovery (document)", "rank (document)")
+        lines += _table((*head, "verdict", "difference"), map(_cell, entries))
+        lines += _remarks(entries)
+    if report["claims"]:
+        lines += ["## Claims", ""]
+        for claim in report["claims"]:
+            sign = words.MARKS[claim["verdict"]][0]
+            stand_in = ", on stand-ins" if claim["stand_in"] else ""
+            lines.append(f"- {sign} **{claim['verdict']}**{stand_in}: {_safe(claim['text'])}")
+            lines += [f"  - {_safe(words.comparison(item))}" for item in claim["evidence"]]
+        lines.append("")
+    lines += ["## Fairness: knobs set per task", ""]
+    lines += _table(
+        ("table", "method", "tasks", "knobs that differ by task"),
+        (
+            (g["table"], g["method"], ", ".join(g["tasks"]), words.knobs(g))
+            for g in _compared(report)
+        ),
+    )
+    cost = report["cost"]
+    lines += ["## Cost", ""]
+    lines.append(
+        f"{words.duration(cost['seconds'])} of stages, {words.duration(cost['cpu_seconds'])} of "
+        f"CPU, {words.duration(cost['gpu_seconds'])} of GPU; "
+        f"{words.duration(cost['planned_seconds'])} planned."
+    )
+    lines.append("")
+    columns = ("planned_seconds", "seconds", "cpu_seconds", "gpu_seconds")
+    lines += _table(
+        ("stage", "done", "planned s", "s", "CPU s", "GPU s"),
+        (
+            (k["kind"], f"{k['done']}/{k['stages']}", *(f"{k[c]:.1f}" for c in columns))
+            for k in cost["by_kind"]
+        ),
+    )
+    lines += ["## Environment", ""]
+    lines += [f"- warning: {_safe(warning)}" for warning in report["environment"]["warnings"]]
+    lines += [
+        f"- {_safe(name)}: {_safe(', '.join(values))}"
+        for name, values in report["environment"]["values"].items()
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        entry["id"],
+        words.measured(entry),
+        words.published(entry),
+        words.recovery(entry),
+        words.rank(entry),
+        words.verdict(entry),
+        words.widths(entry),
+    )
+
+
+def _remarks(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for entry in entries:
+        parts = [entry["reason"] or "", *entry["notes"]]
+        parts += [f"{name} not measured: {why}" for name, why in entry["not_measured"].items()]
+        if text := "; ".join(part for part in parts if part):
+            lines.append(f"- `{entry['id']}`: {_safe(text)}")
+    return [*lines, ""] if lines else []
+
+
+def _compared(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [group for group in report["audit"]["methods"] if len(group["tasks"]) > 1]
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    def line(cells: Iterable[object]) -> str:
+        return "| " + " | ".join(_safe(str(cell)) for cell in cells) + " |"
+
+    head = list(head)
+    return [line(head), "|" + "---|" * len(head), *map(line, rows), ""]
+
+
+def _safe(text: str) -> str:
+    """Nothing from a reason or a name may break a table or become markup."""
+    text = " ".join(text.split()).replace("|", "\\|")
+    return text.replace("<", "&lt;")

@@ -1,0 +1,131 @@
+"""What a report is made from: the plan and the store as it sees them, and what a cell came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from statistics import fmean
+from typing import Any, Protocol
+
+from ..catalogue.cell import Cell
+from ..schema import Stage
+
+
+class CellPlan(Protocol):
+    """A cell and the stages that make it."""
+
+    cell: Cell
+    selected: bool
+    finals: dict[int, str]  # seed -> id of the stage whose result is the cell's
+    stages: list[str]
+    blocked: str | None  # why it cannot run
+    stand_in: bool
+    assumed: dict[str, str]  # recipe key -> why no source gives it
+    knobs: dict[str, Any]  # the resolved recipe of its last stage
+
+
+class PlanView(Protocol):
+    cells: dict[str, Any]  # of CellPlan
+    stages: dict[str, Stage]
+
+
+class StoreView(Protocol):
+    def result(self, stage_id: str) -> dict[str, Any] | None: ...
+
+    def failure(self, stage_id: str) -> dict[str, Any] | None: ...
+
+
+@dataclass
+class Measured:
+    """What the store holds of one cell. Values are those of seeds that converged."""
+
+    values: dict[int, dict[str, float]] = field(default_factory=dict)  # seed -> metric -> value
+    diverged: dict[int, dict[str, float]] = field(default_factory=dict)
+    failures: dict[int, dict[str, Any]] = field(default_factory=dict)  # seed -> failure.json
+    final_values: dict[int, dict[str, float]] = field(default_factory=dict)  # of the last epoch
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.values or self.diverged)
+
+    def of(self, metric: str) -> dict[int, float]:
+        """Seed -> value, for the converged seeds that have this metric."""
+        return {seed: m[metric] for seed, m in sorted(self.values.items()) if metric in m}
+
+    def mean(self, metric: str) -> float | None:
+        values = self.of(metric)
+        return fmean(values.values()) if values else None
+
+
+def ancestors(stage_id: str, stages: Mapping[str, Stage]) -> list[str]:
+    """The stage and all it needs, parents first, each once."""
+    seen: dict[str, None] = {}
+    pending = [(stage_id, False)]
+    while pending:
+        current, expanded = pending.pop()
+        if current in seen:
+            continue
+        if expanded or current not in stages:
+            seen[current] = None
+            continue
+        pending.append((current, True))
+        pending += [(parent, False) for parent in stages[current].parents.values()]
+    return list(seen)
+
+
+def measure(cell_plan: CellPlan, plan: PlanView, store: StoreView) -> Measured:
+    """Read a cell's final stages; a seed without a result has failed if any of its stages has."""
+    measured = Measured()
+    for seed, final in cell_plan.finals.items():
+        result = store.result(final)
+        if result is None:
+            for stage_id in ancestors(final, plan.stages):
+                if store.result(stage_id) is None and (failure := store.failure(stage_id)):
+                    measured.failures[seed] = {"stage": stage_id} | failure
+                    break
+            continue
+        metrics = _finite(result.get("metrics"))
+        diverged = result.get("status") == "not_converged"
+        (measured.diverged if diverged else measured.values)[seed] = metrics
+        if final_values := _finite(result.get("final_metrics")):
+            measured.final_values[seed] = final_values
+        measured.results.append(result)
+    return measured
+
+
+def _finite(metrics: Mapping[str, Any] | None) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in (metrics or {}).items()
+        if isinstance(value, (int, float)) and isfinite(value)
+    }
+
+
+class Once:
+    """A store that reads each file once: cells share stages, and a report asks for them again."""
+
+    def __init__(self, store: StoreView) -> None:
+        self._store = store
+        self._results: dict[str, dict[str, Any] | None] = {}
+        self._failures: dict[str, dict[str, Any] | None] = {}
+
+    def result(self, stage_id: str) -> dict[str, Any] | None:
+        if stage_id not in self._results:
+            self._results[stage_id] = self._store.result(stage_id)
+        return self._results[stage_id]
+
+    def failure(self, stage_id: str) -> dict[str, Any] | None:
+        if stage_id not in self._failures:
+            self._failures[stage_id] = self._store.failure(stage_id)
+        return self._failures[stage_id]
+
+
+def means(values: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Metric -> mean over the seeds that have it."""
+    columns: dict[str, list[float]] = {}
+    for row in values:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    return {name: fmean(column) for name, column in columns.items()}

@@ -1,0 +1,191 @@
+"""The cells of the report: measured beside published, with verdict, recovery and rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ..catalogue.cell import METRICS, Cell, Metric, primary_metric
+from ..catalogue.tables import cells as catalogue_cells
+from ..catalogue.tables import published_deviation
+from .source import CellPlan, Measured, means
+from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
+
+
+def cell_entries(
+    plans: Mapping[str, CellPlan], measured: Mapping[str, Measured], confidence: float
+) -> list[dict[str, Any]]:
+    """One entry for each selected cell, in the plan's order."""
+    ranks = _ranks(plans, measured)
+    published_ranks = _published_ranks(plans)
+    none = dict.fromkeys(("rank", "rank_of", "published_rank", "published_rank_of"))
+    return [
+        _entry(plan, measured, confidence)
+        | none
+        | ranks.get(name, {})
+        | published_ranks.get(name, {})
+        for name, plan in plans.items()
+        if plan.selected
+    ]
+
+
+def _entry(
+    plan: CellPlan, all_measured: Mapping[str, Measured], confidence: float
+) -> dict[str, Any]:
+    cell, found = plan.cell, all_measured[plan.cell.id]
+    shown = means(found.values.values()) or means(found.diverged.values())
+    judgements = {} if plan.stand_in else _judge(cell, found, confidence)
+    verdict = cell_verdict(
+        blocked=plan.blocked is not None,
+        failed=bool(found.failures),
+        converged=[True] * len(found.values) + [False] * len(found.diverged),
+        stand_in=plan.stand_in,
+        published_converges=cell.converges,
+        metrics=[judgement.verdict for judgement in judgements.values()],
+    )
+    entry: dict[str, Any] = {
+        "id": cell.id,
+        "verdict": verdict,
+        "label": _label(verdict, plan),
+        "measured": shown,
+        "sd": {m: deviation(list(found.of(m).values())) for m in shown},
+        "interval": {m: mean_interval(list(found.of(m).values()), confidence) for m in shown},
+        "seeds": sorted([*found.values, *found.diverged]),
+        "diverged": sorted(found.diverged),
+        "published": dict(cell.published),
+        "stages": list(plan.stages),
+        "finals": {str(seed): final for seed, final in plan.finals.items()},
+        "by_metric": {m: asdict(judgement) for m, judgement in judgements.items()},
+        "not_measured": _not_measured(cell, found),
+        "final_epoch": means(found.final_values.values()),
+        **_recovery(cell, found, all_measured),
+        "stand_in": plan.stand_in,
+        "assumed": dict(plan.assumed),
+        "reason": _reason(plan, found, judgements),
+        "notes": _notes(plan, found),
+    }
+    for name in ("table", "task", "model", "method", "sparsity", "pattern", "variant", "note"):
+        entry[name] = getattr(cell, name)
+    return entry
+
+
+def _label(verdict: str, plan: CellPlan) -> str:
+    words = {"stand_in": "stand-in"}.get(verdict, verdict.replace("_", " "))
+    return f"{words} (under assumptions)" if verdict == "worse" and plan.assumed else words
+
+
+def _judge(cell: Cell, found: Measured, confidence: float) -> dict[str, Judgement]:
+    judgements = {}
+    for name, published in cell.published.items():
+        values = list(found.of(name).values())
+        if published is None or not values:
+            continue
+        metric = METRICS.get(name, Metric(name, name))
+        judgements[name] = judge(
+            values,
+            published,
+            metric.margin * (abs(published) if metric.relative else 1.0),
+            s_pub=published_deviation(cell, name),
+            exact=metric.exact,
+            reading_error=cell.reading_error,
+            confidence=confidence,
+        )
+    return judgements
+
+
+def _not_measured(cell: Cell, found: Measured) -> dict[str, str]:
+    """Published metrics that a finished cell's results do not hold, each with the reason."""
+    if not found.values:
+        return {}
+    return {
+        name: METRICS[name].needs if name in METRICS else "its result does not hold it"
+        for name, published in cell.published.items()
+        if published is not None and not found.of(name)
+    }
+
+
+def _recovery(
+    cell: Cell, found: Measured, all_measured: Mapping[str, Measured]
+) -> dict[str, float | None]:
+    """Shares of the own dense model on the primary metric, ours and the document's, 0..1."""
+    metric = primary_metric(cell.task)
+    dense = all_measured.get(cell.baseline or cell.id)
+    ours = _share(found.mean(metric), dense.mean(metric) if dense else None)
+    document = {c.id: c.published.get(metric) for c in catalogue_cells()}
+    theirs = _share(cell.published.get(metric), document.get(cell.baseline or cell.id))
+    if cell.table == 0 and cell.baseline is None and cell.method != "dense":
+        ours = None  # a cell of one's own may name no dense model
+    return {"recovery": ours, "published_recovery": theirs}
+
+
+def _share(value: float | None, dense: float | None) -> float | None:
+    return value / dense if value is not None and dense is not None and dense > 0 else None
+
+
+def _reason(plan: CellPlan, found: Measured, judgements: Mapping[str, Judgement]) -> str | None:
+    """One line on why the verdict is what it is, where it does not speak for itself."""
+    if plan.blocked is not None:
+        return plan.blocked
+    if found.failures:
+        seed, failure = next(iter(sorted(found.failures.items())))
+        return f"seed {seed}, stage {failure['stage']}: {failure.get('reason', 'no reason given')}"
+    lines = [
+        f"{METRICS[name].label if name in METRICS else name}: {judgement.reason}"
+        for name, judgement in judgements.items()
+        if judgement.verdict == "undecided"
+    ]
+    return "; ".join(lines) or None
+
+
+def _notes(plan: CellPlan, found: Measured) -> list[str]:
+    notes = []
+    finished = len(found.values) + len(found.diverged)
+    if finished and finished < len(plan.finals):
+        notes.append(f"{finished} of {len(plan.finals)} seeds are finished")
+    if found.diverged:
+        seeds = ", ".join(map(str, sorted(found.diverged)))
+        notes.append(f"did not converge with seed {seeds}")
+    if plan.assumed:
+        notes.append("assumed, for want of a source: " + ", ".join(sorted(plan.assumed)))
+    return notes
+
+
+def _ranks(
+    plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]
+) -> dict[str, dict[str, int | None]]:
+    """Ranks among the pruned cells of each row that are finished; diverged ones come last."""
+    rows: dict[Any, dict[str, float | None]] = {}
+    for name, plan in plans.items():
+        if plan.cell.method != "dense" and measured[name].finished:
+            value = measured[name].mean(primary_metric(plan.cell.task))
+            rows.setdefault(plan.cell.row, {})[name] = value
+    found: dict[str, dict[str, int | None]] = {}
+    for row in rows.values():
+        for name in row:
+            found[name] = {"rank": _rank(name, row), "rank_of": len(row)}
+    return found
+
+
+def _published_ranks(plans: Mapping[str, CellPlan]) -> dict[str, dict[str, int | None]]:
+    rows: dict[Any, dict[str, float | None]] = {}
+    for cell in catalogue_cells():
+        value = cell.published.get(primary_metric(cell.task))
+        if cell.method != "dense" and (value is not None or not cell.converges):
+            rows.setdefault(cell.row, {})[cell.id] = value
+    return {
+        name: {"published_rank": _rank(name, row), "published_rank_of": len(row)}
+        for row in rows.values()
+        for name in row
+        if name in plans
+    }
+
+
+def _rank(name: str, row: Mapping[str, float | None]) -> int | None:
+    """1 is best; equals share a rank. A row of one has no ranks."""
+    if len(row) < 2:
+        return None
+    own = row[name]
+    if own is None:
+        return 1 + sum(value is not None for value in row.values())
+    return 1 + sum(value is not None and value > own for value in row.values())

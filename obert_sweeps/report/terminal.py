@@ -1,0 +1,119 @@
+"""The report on the screen, as rich renderables. rich is imported when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..catalogue.layouts import layouts
+from . import words
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_STYLE = {"good": "green", "bad": "red", "open": "yellow", "none": "dim"}
+
+
+def terminal(report: Mapping[str, Any], *, stages: bool = True) -> list[RenderableType]:
+    """Tables by table number, claims, warnings, cost; `stages` adds a line for each stage."""
+    titles = {layout.table: layout.title for layout in layouts()}
+    numbers = sorted({entry["table"] for entry in report["cells"]})
+    shown: list[RenderableType] = [
+        _cells([e for e in report["cells"] if e["table"] == n], n, titles.get(n, "your own cells"))
+        for n in numbers
+    ]
+    if report["claims"]:
+        shown.append(_claims(report["claims"]))
+    for warning in report["environment"]["warnings"]:
+        shown.append(_text(f"warning: {warning}", "yellow"))
+    for item in report["audit"]["violations"]:
+        values = ", ".join(f"{task}={value}" for task, value in item["values"].items())
+        line = f"audit: {item['method']} (table {item['table']}) sets {item['knob']} per task: "
+        shown.append(_text(line + values, "red"))
+    shown.append(_cost(report["cost"], stages))
+    shown.append(_text(words.tally(report["cells"]) or "no cells"))
+    return shown
+
+
+def _text(text: str, style: str = "") -> Any:
+    from rich.text import Text
+
+    return Text(text, style=style)
+
+
+def _table(title: str, *columns: tuple[str, str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, justify in columns:
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def _cells(entries: list[Any], number: int, title: str) -> Table:
+    own = "Your own" if number == 0 else f"Table {number}"
+    left = ("cell", "measured", "published", "recovery (document)", "rank (document)", "verdict")
+    table = _table(f"{own}: {title}", *((name, "left") for name in left))
+    for entry in entries:
+        style = _STYLE[words.MARKS[entry["verdict"]][1]]
+        told = words.verdict(entry)
+        if entry["verdict"] in ("failed", "blocked") and entry["reason"]:
+            told += f": {entry['reason']}"
+        table.add_row(
+            _text(entry["id"]),
+            _text(words.measured(entry)),
+            _text(words.published(entry)),
+            _text(words.recovery(entry)),
+            _text(words.rank(entry)),
+            _text(told, style),
+        )
+    return table
+
+
+def _claims(claims: list[Any]) -> Table:
+    table = _table("Claims", ("claim", "left"), ("here", "left"), ("on what", "left"))
+    for claim in claims:
+        sign, kind = words.MARKS[claim["verdict"]]
+        told = f"{sign} {claim['verdict']}" + (" (stand-in)" if claim["stand_in"] else "")
+        counts: dict[str, int] = {}
+        for item in claim["evidence"]:
+            if "verdict" in item:
+                counts[item["verdict"]] = counts.get(item["verdict"], 0) + 1
+        on_what = ", ".join(f"{n} {name}" for name, n in counts.items()) or "; ".join(
+            words.comparison(item) for item in claim["evidence"]
+        )
+        table.add_row(_text(claim["text"]), _text(told, _STYLE[kind]), _text(on_what))
+    return table
+
+
+def _cost(cost: Mapping[str, Any], stages: bool) -> Table:
+    title = (
+        f"Cost: {words.duration(cost['seconds'])} of stages, "
+        f"{words.duration(cost['cpu_seconds'])} of CPU, "
+        f"{words.duration(cost['gpu_seconds'])} of GPU"
+    )
+    table = _table(
+        title,
+        ("stage", "left"),
+        ("done", "right"),
+        ("seconds", "right"),
+        ("CPU s", "right"),
+        ("GPU s", "right"),
+    )
+    for kind in cost["by_kind"]:
+        table.add_row(
+            _text(kind["kind"], "bold"),
+            f"{kind['done']}/{kind['stages']}",
+            *(f"{kind[name]:.1f}" for name in ("seconds", "cpu_seconds", "gpu_seconds")),
+        )
+    if stages:
+        table.add_section()
+        for row in cost["stages"]:
+            table.add_row(
+                _text(row["name"]),
+                _text(row["status"].replace("_", " ")),
+                *(f"{row[name]:.1f}" for name in ("seconds", "cpu_seconds", "gpu_seconds")),
+            )
+    return table

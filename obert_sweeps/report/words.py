@@ -1,0 +1,145 @@
+"""Numbers and verdicts as people read them; shared by markdown, HTML and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..catalogue.cell import METRICS
+
+MARKS = {  # verdict -> (sign readable without colour, kind of colour)
+    "reproduced": ("✓", "good"),
+    "better": ("▲", "good"),
+    "worse": ("▼", "bad"),
+    "undecided": ("?", "open"),
+    "not_converged": ("✗", "bad"),
+    "unpublished": ("·", "none"),
+    "not_run": ("–", "none"),
+    "blocked": ("⊘", "none"),
+    "failed": ("✗", "bad"),
+    "stand_in": ("≈", "open"),
+    "held": ("✓", "good"),
+    "broken": ("✗", "bad"),
+}
+
+
+def printed(value: float | None, metric: str, table: int) -> str:
+    """A published value with the digits the document prints; table 5 has mostly one decimal."""
+    if value is None:
+        return "NA"
+    if metric in METRICS and METRICS[metric].unit:
+        return f"{value:g}{METRICS[metric].unit}"
+    return f"{value:.1f}" if table == 5 and round(value, 1) == value else f"{value:.2f}"
+
+
+def share(value: float | None) -> str:
+    return "–" if value is None else f"{value * 100:.1f}%"
+
+
+def recovery(entry: Mapping[str, Any]) -> str:
+    """Ours (the document's)."""
+    if entry["recovery"] is None and entry["published_recovery"] is None:
+        return ""
+    return f"{share(entry['recovery'])} ({share(entry['published_recovery'])})"
+
+
+def rank(entry: Mapping[str, Any]) -> str:
+    """Ours of how many (the document's of how many)."""
+
+    def one(place: int | None, of: int | None) -> str:
+        return "–" if place is None else f"{place}/{of}"
+
+    if entry["rank"] is None and entry["published_rank"] is None:
+        return ""
+    ours = one(entry["rank"], entry["rank_of"])
+    return f"{ours} ({one(entry['published_rank'], entry['published_rank_of'])})"
+
+
+def measured(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
+    """Means, with the deviation over seeds where there is one: 88.51±0.12 / 81.40±0.20."""
+    names = [m for m in (metrics or _shown(entry)) if m in entry["measured"]]
+    parts = []
+    for name in names:
+        sd, unit = entry["sd"].get(name), METRICS[name].unit if name in METRICS else ""
+        parts.append(f"{entry['measured'][name]:.2f}" + (f"±{sd:.2f}" if sd else "") + unit)
+    text = " / ".join(parts)
+    if entry["seeds"] and entry["diverged"] == entry["seeds"]:
+        return f"does not converge ({text})" if text else "does not converge"
+    return text or "–"
+
+
+def published(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
+    values = entry["published"]
+    names = [m for m in (metrics or values) if m in values]
+    return " / ".join(printed(values[m], m, entry["table"]) for m in names) or "–"
+
+
+def verdict(entry: Mapping[str, Any]) -> str:
+    return f"{MARKS[entry['verdict']][0]} {entry.get('label', entry['verdict'])}"
+
+
+def widths(entry: Mapping[str, Any]) -> str:
+    """Differences with the band's half-width, and the seeds it would take: +0.21±0.40 (5 seeds)."""
+    parts = []
+    for name, judgement in entry["by_metric"].items():
+        text = f"{judgement['difference']:+.2f}"
+        if judgement["half_width"] is not None:
+            text += f"±{judgement['half_width']:.2f}"
+        if judgement["seeds_to_decide"]:
+            text += f" ({judgement['seeds_to_decide']} seeds to decide)"
+        parts.append(f"{METRICS[name].label if name in METRICS else name} {text}")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def comparison(item: Mapping[str, Any]) -> str:
+    """One comparison of a claim, in one line."""
+    if "better" not in item:
+        return audited(item)
+    head = f"{item['better']} against {item['worse']}, {METRICS[item['metric']].label}: "
+    if item["measured"] is None:
+        body = item["reason"]
+    else:
+        body = f"{item['measured'][0]:.2f} and {item['measured'][1]:.2f}"
+        half = item["half_width"]
+        body += f", difference {item['difference']:+.2f}"
+        body += "" if half is None else f" ±{half:.2f}{' paired' if item['paired'] else ''}"
+        body += f"; {item['reason']}"
+    theirs = " and ".join(
+        printed(value, item["metric"], int(item["better"][1])) for value in item["published"]
+    )
+    return f"{head}{body} (document: {theirs}) [{item['verdict']}]"
+
+
+def audited(item: Mapping[str, Any]) -> str:
+    if "distilled" in item:
+        return f"{item['method']}: " + (", ".join(item["distilled"]) or "not distilled")
+    return f"{item['method']} on {', '.join(item['tasks'])}: {knobs(item)}"
+
+
+def knobs(group: Mapping[str, Any]) -> str:
+    names = [knob["knob"] for knob in group["knobs"]]
+    text = ", ".join(names) or "no per-task knob"
+    stopping = [knob["knob"] for knob in group["early_stopping"]]
+    return text + (f" (early stopping: {', '.join(stopping)})" if stopping else "")
+
+
+def _shown(entry: Mapping[str, Any]) -> list[str]:
+    """Published metrics first, in the document's order; else all that was measured."""
+    return list(entry["published"]) or list(entry["measured"])
+
+
+def tally(entries: Iterable[Mapping[str, Any]]) -> str:
+    """12 reproduced, 3 undecided, …"""
+    counts: dict[str, int] = {}
+    for entry in entries:
+        name = entry["verdict"].replace("_", " ") if entry["verdict"] != "stand_in" else "stand-in"
+        counts[name] = counts.get(name, 0) + 1
+    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items(), key=lambda x: -x[1]))

@@ -1,0 +1,199 @@
+"""Reading a request: the strict schema of the command line, composed by Hydra in two calls.
+
+The first call gives the request, the second every leaf of every group at once. What could only
+surprise (sweeps, added keys, keys of a leaf that was not chosen) is refused with the way to say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .schema import RequestError
+
+CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
+CHAIN_GROUPS = ("schedule", "distill")  # chosen for table=0 alone
+LEAF_GROUPS = CELL_GROUPS + CHAIN_GROUPS
+
+
+@dataclass
+class Budget:
+    max_train_rows: int | None = None
+    max_eval_rows: int | None = None
+    max_epochs: float | None = None
+    max_fisher_gradients: int | None = None
+
+
+@dataclass
+class Preset:
+    """What a preset changes in the leaves: by name, or `*` for all of a group."""
+
+    name: str = "demo"
+    stand_in: bool = True
+    seeds: list[int] = field(default_factory=lambda: [42])
+    pretrain: str | None = None  # the schedule that `start: pretrained` means, if any
+    first: list[str] | None = None
+    task: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, Any] = field(default_factory=dict)  # by link of a chain, e.g. `transfer`
+
+
+@dataclass
+class Request:
+    """The strict schema of config.yaml."""
+
+    task: Any = None
+    model: Any = None
+    method: Any = None
+    sparsity: Any = None
+    schedule: Any = None
+    distill: Any = None
+    cluster: Any = None
+    tracker: Any = None
+    preset: Preset = field(default_factory=Preset)
+    table: Any = "all"
+    cells: Any = None
+    seeds: Any = None
+    base_seed: int = 42
+    vary: str = "result"
+    comparison: str = "as_published"
+    data_root: str | None = None
+    store: str = "runs"
+    format: str = "text"
+    confirm: bool = False
+    stage: str | None = None
+    budget: Budget = field(default_factory=Budget)
+    allow_targets: list[str] = field(default_factory=list)
+    leaf: dict[str, Any] = field(default_factory=dict)  # filled by compose, not by people
+
+
+def conf_dir() -> Path:
+    """The configuration folder: inside an installed package, else beside it."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def register_schema() -> None:
+    ConfigStore.instance().store("schema", Request)
+
+
+@contextmanager
+def hydra_session() -> Iterator[None]:
+    register_schema()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="obert-sweeps"):
+        yield
+
+
+@dataclass
+class Loaded:
+    """A composed request, what of it the user said, and every leaf it can use."""
+
+    request: DictConfig
+    choices: dict[str, str]  # group -> the leaf the user chose
+    leaf_overrides: dict[str, list[Override]]  # group -> overrides of the chosen leaf's keys
+    leaves: dict[str, dict[str, Any]]  # group -> name -> plain data as in the YAML
+    overrides: list[Override]  # all of them, as parsed
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def read(overrides: list[str]) -> Loaded:
+    """Compose a request from the command line's overrides; refuse what could only surprise.
+
+    Raises RequestError naming the override.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise RequestError(f"cannot read the overrides: {first_line(error)}") from error
+    choices, leaf_overrides = _sort(parsed)
+    with hydra_session():
+        try:
+            request = compose("config", overrides=overrides)
+            loader = GlobalHydra.instance().config_loader()
+            names = {g: loader.get_group_options(g) for g in LEAF_GROUPS}
+            every = [f"+{g}@leaf.{g}.{n}={n}" for g in LEAF_GROUPS for n in names[g]]
+            search = [o for o in overrides if o.startswith("hydra.searchpath")]
+            leaves = OmegaConf.to_container(
+                compose("config", overrides=[*every, *search]).leaf, resolve=True
+            )
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            raise RequestError(_explain(error)) from error
+    _check_root(request)
+    return Loaded(
+        request, choices, leaf_overrides, {g: leaves.get(g, {}) for g in LEAF_GROUPS}, parsed
+    )
+
+
+def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Override]]]:
+    """Tell choices of a leaf from overrides of a leaf's keys."""
+    choices: dict[str, str] = {}
+    keys: dict[str, list[Override]] = {}
+    for override in parsed:
+        group, _, rest = override.key_or_group.partition(".")
+        if override.is_sweep_override():
+            raise RequestError(
+                f"'{override.input_line}' is a Hydra sweep; the sweep is ours. Select cells "
+                "instead: cells='t5/sst2/*', table=[1,4], seeds=3."
+            )
+        if group not in LEAF_GROUPS:
+            continue
+        if override.is_add() or override.is_delete() or override.is_force_add():
+            raise RequestError(
+                f"'{override.input_line}': keys are neither added to nor taken from a leaf. "
+                f"Write a leaf of your own in conf/{group}/ and choose it."
+            )
+        if rest:
+            keys.setdefault(group, []).append(override)
+            continue
+        value = override.value()
+        if isinstance(value, list):
+            raise RequestError(
+                f"'{override.input_line}': one {group} at a time, or Hydra would merge them. "
+                f"For several say cells=, for instance cells='*/{value[0] if value else ''}/*'."
+            )
+        choices[group] = str(value)
+    for group, overrides in keys.items():
+        if group not in choices:
+            first = overrides[0].input_line
+            raise RequestError(
+                f"'{first}' has no {group} to change: choose one first, for instance "
+                f"{group}=… {first}"
+            )
+    return choices, keys
+
+
+def _explain(error: Exception) -> str:
+    text = str(error).strip().split("Config search path:")[0].strip()
+    text = text.replace("Could not override", "there is no key").replace("In 'config': ", "")
+    lines = [line for line in text.splitlines() if line and "use +" not in line]
+    return "\n".join(lines) + "\nSee the keys with: obert-sweeps plan --cfg job"
+
+
+def _check_root(request: DictConfig) -> None:
+    for key, allowed in (
+        ("vary", ("result", "all")),
+        ("format", ("text", "json")),
+        ("comparison", ("as_published",)),
+    ):
+        if request[key] not in allowed:
+            raise RequestError(
+                f"{key}={request[key]} is unknown. Say {key}={' or '.join(allowed)}."
+            )

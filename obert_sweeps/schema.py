@@ -1,0 +1,129 @@
+"""The words every other module speaks: errors, recipes, stages, runtime. Imports nothing heavy.
+
+A recipe is plain data. `Training` is the strict schema of one training stage: what is not a field
+here is refused when a schedule or an override names it. A `Stage` is a node of the plan; its id
+(see `plan.identity`) is a hash of what determines its result and of nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+class RequestError(Exception):
+    """The request is wrong and nothing was started (exit code 2).
+
+    The message says what is wrong, why, and what to type next.
+    """
+
+
+class StageError(Exception):
+    """A stage cannot be completed for a reason that a retry would not mend."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; what was finished is kept and the same command resumes."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by signal {signum}")
+        self.exit_code = 128 + signum
+
+
+@dataclass
+class LearningRatePiece:
+    """A straight line from `initial` to `final`, up to epoch `until`; with `every`, a saw-tooth.
+
+    `every` restarts the line from `initial` each so many epochs (sparseml's cyclic-linear).
+    """
+
+    until: float
+    initial: float
+    final: float
+    every: float | None = None
+
+
+@dataclass
+class PruningTimes:
+    """When pruning steps fall, in epochs, and the sparsity of the first one.
+
+    Steps at start, start + every, … end; `every` null means one step, at `start`.
+    The sparsity at a step follows the cubic of Zhu & Gupta from `initial` to the target.
+    """
+
+    start: float
+    end: float
+    every: float | None = None
+    initial: float = 0.0
+
+
+@dataclass
+class Distillation:
+    """loss = (1 - hardness) * task + hardness * T² KL(teacher_T || student_T)."""
+
+    hardness: float
+    temperature: float
+
+
+@dataclass
+class Training:
+    """Everything about one training stage but its model, task, method and sparsity target."""
+
+    epochs: float
+    batch_size: int
+    learning_rate: list[LearningRatePiece]
+    pruning: PruningTimes | None = None
+    distill: Distillation | None = None
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    keep: str = "last"  # which epoch's weights are the result: last, or best on the development set
+    patience: int | None = None  # with keep=best: stop after so many epochs without a better one
+    evaluate_every: float = 1.0  # epochs
+    freeze: list[str] = field(default_factory=list)  # parameter-name parts held fixed
+    keep_layers: int | None = None  # keep the first so many encoder layers, drop the rest for good
+    lock_pattern: bool = False  # masks = the non-zero pattern of the weights it starts from
+    reset_head: bool = False  # start from a new task head although the parent has one
+    precision: str = "fp32"
+    max_train_rows: int | None = None
+    max_eval_rows: int | None = None
+
+
+@dataclass
+class Runtime:
+    """Where and how a stage runs. Never part of its identity."""
+
+    store: str
+    device: str = "cpu"
+    threads: int = 1
+    micro_batch: int | None = None  # rows a forward pass; None: the whole batch
+    checkpoint_seconds: float = 60.0
+    log_seconds: float = 2.0
+    tracker: dict[str, Any] = field(default_factory=dict)
+    allow_targets: list[str] = field(default_factory=list)
+    output: str | None = None  # another store to write to (replay); parents come from `store`
+    again: bool = False  # run although there is a result, from the beginning
+
+
+@dataclass
+class Stage:
+    """A node of the plan. `recipe` keys: kind, task, model, method, sparsity, training."""
+
+    id: str
+    name: str  # for people: "gradual sst2 bert_base obert 90 seed 42"
+    recipe: dict[str, Any]
+    seed: int
+    parents: dict[str, str] = field(default_factory=dict)  # role (start, masks, teacher) -> id
+    identity: dict[str, Any] = field(default_factory=dict)  # what the id is the hash of
+    tags: dict[str, str] = field(default_factory=dict)  # task, model, method, sparsity, role
+    stand_in: bool = False
+    resources: dict[str, float] = field(default_factory=lambda: {"cpu": 1.0})
+    cost: dict[str, float] = field(default_factory=dict)  # estimates: seconds, flops, disk_bytes
+    notes: dict[str, Any] = field(default_factory=dict)  # source, assumed: provenance, not hashed
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Stage:
+        return cls(**data)

@@ -1,0 +1,103 @@
+"""Which cells a request asks for."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+from .catalogue.cell import Cell
+from .catalogue.tables import cells as catalogue_cells
+from .request import Loaded
+from .schema import RequestError
+
+
+def select(loaded: Loaded) -> list[Cell]:
+    """The cells asked for, in the document's order.
+
+    Raises RequestError when nothing matches, or when a schedule is chosen for the document's cells.
+    """
+    tables = _tables(loaded.request.table)
+    if 0 in tables:
+        if tables != [0]:
+            raise RequestError("table=0 is one cell of your own: it stands alone. Say table=0.")
+        return [own_cell(loaded)]
+    for group in ("schedule", "distill"):
+        if group in loaded.choices:
+            raise RequestError(
+                f"{group}={loaded.choices[group]}: in tables 1 to 5 the {group} is part of the "
+                f"cell. For a cell of your own say table=0 {group}={loaded.choices[group]} …"
+            )
+    chosen = [c for c in catalogue_cells() if c.table in tables and _uses(c, loaded.choices)]
+    globs = _globs(loaded.request.cells)
+    chosen = [c for c in chosen if globs is None or any(fnmatchcase(c.id, g) for g in globs)]
+    if not chosen:
+        raise RequestError(
+            "no cell matches the request. See the cells with: obert-sweeps ls"
+            + (f" (cells={', '.join(globs)})" if globs else "")
+        )
+    return chosen
+
+
+def own_cell(loaded: Loaded) -> Cell:
+    """`table=0`: one cell from the chosen groups."""
+    missing = [g for g in ("task", "model", "method") if g not in loaded.choices]
+    if missing:
+        raise RequestError(
+            f"table=0 makes one cell of your own and needs {', '.join(missing)} too. For instance: "
+            "obert-sweeps run table=0 task=sst2 model=bert_base method=obert "
+            "sparsity=unstructured schedule=oneshot"
+        )
+    method = loaded.choices["method"]
+    pattern = loaded.choices.get("sparsity", "dense" if method == "dense" else "unstructured")
+    schedule = loaded.choices.get("schedule", "dense" if method == "dense" else "")
+    if not schedule:
+        known = ", ".join(sorted(loaded.leaves["schedule"]))
+        raise RequestError(
+            f"table=0 method={method} needs a schedule. Say schedule= one of {known}."
+        )
+    level = float(loaded.leaves["sparsity"].get(pattern, {}).get("level", 0.0))
+    for override in loaded.leaf_overrides.get("sparsity", []):
+        if override.key_or_group == "sparsity.level":
+            level = float(override.value())  # type: ignore[arg-type]
+    variant = None
+    if pattern != "dense":
+        variant = pattern if pattern == "2of4" else f"{level * 100:g}"
+    task, model = loaded.choices["task"], loaded.choices["model"]
+    parts = [f"t0/{task}/{model}/{method}", *([variant] if variant else [])]
+    return Cell(
+        id="/".join(parts),
+        table=0,
+        task=task,
+        model=model,
+        method=method,
+        sparsity=level,
+        pattern=pattern,
+        variant=variant,
+        published={},
+        note="",
+        schedule=schedule,
+        distill=loaded.choices.get("distill", "none"),
+        baseline=None,
+    )
+
+
+def _tables(table: Any) -> list[int]:
+    if table == "all":
+        return [1, 2, 3, 4, 5]
+    given = [table] if isinstance(table, (int, str)) else list(table)
+    if not given or any(not isinstance(t, int) or t not in range(6) for t in given):
+        raise RequestError(
+            f"table={table} is unknown. Say table=5, table=[1,4], table=all or table=0."
+        )
+    return [int(t) for t in given]
+
+
+def _globs(cells: Any) -> list[str] | None:
+    if cells is None:
+        return None
+    return [str(cells)] if isinstance(cells, str) else [str(c) for c in cells]
+
+
+def _uses(cell: Cell, choices: dict[str, str]) -> bool:
+    has = {"task": cell.task, "model": cell.model, "method": cell.method, "sparsity": cell.pattern}
+    return all(has[group] == leaf for group, leaf in choices.items())

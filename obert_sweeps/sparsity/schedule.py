@@ -1,0 +1,182 @@
+"""When pruning steps fall and what the learning rate is. Pure arithmetic: no torch here.
+
+Epochs become optimiser steps in one place, `step_of`, so that a learning-rate cycle restarts at
+exactly the step before which a pruning step happens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..schema import LearningRatePiece, PruningTimes, RequestError, Training
+
+_TOLERANCE = 1e-6  # epochs are decimal fractions: 3 * 0.1 must count as 0.3
+
+
+def cubic(level: float, initial: float, progress: float) -> float:
+    """Sparsity at `progress` (0..1) between `initial` and `level`.
+
+    s = initial + (level - initial) * (1 - (1 - p)^3): Zhu & Gupta 2017, "To prune, or not to
+    prune", eq. 1.
+    """
+    return initial + (level - initial) * (1.0 - (1.0 - progress) ** 3)
+
+
+def step_of(epoch: float, steps_per_epoch: int) -> int:
+    """The 0-based optimiser step that starts at `epoch`: nearest, halves upwards.
+
+    Halves go upwards, not to even: points that are one step apart must not fall together.
+    """
+    return math.floor(round(epoch * steps_per_epoch, 6) + 0.5)
+
+
+def pruning_epochs(times: PruningTimes) -> list[float]:
+    """The epochs of the pruning steps: start, start + every, … and always `end` itself."""
+    if times.start < 0 or times.end < times.start:
+        raise RequestError(
+            f"pruning from epoch {times.start:g} to {times.end:g}: the start must be at least 0 and"
+            " not after the end. Set pruning.start <= pruning.end."
+        )
+    if times.every is None:
+        return [times.start]
+    if times.every <= 0:
+        raise RequestError(
+            f"pruning.every is {times.every:g} epochs, which is no interval. Give a positive number"
+            " of epochs, or null for a single pruning step at pruning.start."
+        )
+    whole = math.floor((times.end - times.start) / times.every + _TOLERANCE)
+    epochs = [times.start + i * times.every for i in range(whole + 1)]
+    if times.end - epochs[-1] > _TOLERANCE:  # the interval does not divide the span
+        epochs.append(times.end)
+    else:
+        epochs[-1] = times.end
+    return epochs
+
+
+def pruning_steps(
+    times: PruningTimes, level: float, steps_per_epoch: int, total_steps: int
+) -> dict[int, float]:
+    """Optimiser step (0-based) before which a pruning step happens -> sparsity it leads to.
+
+    Steps are increasing and distinct; the last one leads to exactly `level` and at least one
+    optimiser step follows it. `total_steps` 0 means no training at all: one pruning step, {0:
+    level}. The sparsity of a point follows from its epoch, not from the step it is rounded to, so
+    a recipe has the same sequence on every data set.
+
+    Raises RequestError if `initial` is above `level` or the steps do not fit.
+    """
+    if not 0.0 <= times.initial < 1.0 or not 0.0 <= level <= 1.0:
+        raise RequestError(
+            f"sparsities must be between 0 and 1: pruning.initial is {times.initial:g}, the target"
+            f" {level:g}."
+        )
+    epochs = pruning_epochs(times)
+    single = len(epochs) == 1
+    if not single and times.initial > level:
+        raise RequestError(
+            f"pruning.initial {times.initial:g} is above the target {level:g}, and sparsity only"
+            f" grows. Set pruning.initial to at most {level:g}."
+        )
+    if total_steps == 0:
+        if not single or epochs[0] > 0:
+            raise RequestError(
+                f"{len(epochs)} pruning steps up to epoch {epochs[-1]:g} do not fit into training"
+                " of 0 epochs. For one-shot pruning set pruning.start and pruning.end to 0 and"
+                " pruning.every to null; otherwise raise training.epochs."
+            )
+        return {0: level}
+
+    span = times.end - times.start
+    steps: dict[int, float] = {}
+    for i, epoch in enumerate(epochs):
+        step = step_of(epoch, steps_per_epoch)
+        if step in steps:
+            raise RequestError(
+                f"{len(epochs)} pruning steps between epochs {times.start:g} and {times.end:g} do"
+                f" not fit: an epoch has only {steps_per_epoch} optimiser steps, so two of them"
+                f" fall on step {step}. Raise pruning.every, or train longer or on more rows."
+            )
+        last = i == len(epochs) - 1
+        steps[step] = level if last else cubic(level, times.initial, (epoch - times.start) / span)
+    if max(steps) >= total_steps:
+        raise RequestError(
+            f"the last pruning step falls on optimiser step {max(steps)} of {total_steps}, and at"
+            " least one must follow it. Lower pruning.end, or raise training.epochs."
+        )
+    return steps
+
+
+def learning_rate(pieces: Sequence[LearningRatePiece], step: int, steps_per_epoch: int) -> float:
+    """The learning rate of optimiser step `step` (0-based).
+
+    In each piece, or each cycle of it, the first step has `initial` and the last step has `final`
+    (the line is divided by the number of steps less one, as sparseml's
+    LearningRateFunctionModifier does); a single-step cycle has `initial`. A cycle that the piece's
+    end cuts short keeps its slope and stops where it is cut. After the last piece its last value
+    stays.
+    """
+    if not pieces:
+        raise RequestError("the learning rate has no pieces. Give at least one, with `until`.")
+    begin = 0.0
+    for piece in pieces:
+        if piece.until <= begin or (piece.every is not None and piece.every <= 0):
+            raise RequestError(
+                f"a learning-rate piece runs from epoch {begin:g} until {piece.until:g}"
+                f" (every {piece.every}): each must end after it begins, and `every` be positive."
+            )
+        if step < step_of(piece.until, steps_per_epoch):
+            return _on_piece(piece, begin, step, steps_per_epoch)
+        begin = piece.until
+    begin = pieces[-2].until if len(pieces) > 1 else 0.0
+    final_step = max(step_of(pieces[-1].until, steps_per_epoch) - 1, 0)
+    return _on_piece(pieces[-1], begin, final_step, steps_per_epoch)
+
+
+def _on_piece(piece: LearningRatePiece, begin: float, step: int, steps_per_epoch: int) -> float:
+    first = step_of(begin, steps_per_epoch)
+    end = step_of(piece.until, steps_per_epoch)
+    if piece.every is not None:
+        # Boundaries are rounded one by one, not from a rounded cycle length: otherwise cycles
+        # drift away from the pruning steps when an epoch's steps do not divide evenly.
+        cycle = max(math.floor((step / steps_per_epoch - begin) / piece.every) - 1, 0)
+        while step_of(begin + (cycle + 1) * piece.every, steps_per_epoch) <= step:
+            cycle += 1
+        first = step_of(begin + cycle * piece.every, steps_per_epoch)
+        end = step_of(begin + (cycle + 1) * piece.every, steps_per_epoch)
+    length = end - first
+    if length <= 1:
+        return piece.initial
+    return piece.initial + (piece.final - piece.initial) * (step - first) / (length - 1)
+
+
+def shorten(training: Training, max_epochs: float) -> Training:
+    """The same training in at most `max_epochs` epochs: everything in proportion.
+
+    Epochs, pruning times and learning-rate pieces are scaled by one factor, so the number of
+    pruning steps, their sparsities and the target stay; `evaluate_every` stays as it is. Returns
+    `training` unchanged if it is short enough already.
+    """
+    if max_epochs <= 0:
+        raise RequestError(f"max_epochs is {max_epochs:g}; it must be above 0.")
+    if training.epochs <= max_epochs:
+        return training
+    factor = max_epochs / training.epochs
+
+    def scaled(epochs: float | None) -> float | None:
+        return None if epochs is None else epochs * factor
+
+    pruning = training.pruning
+    if pruning is not None:
+        pruning = replace(
+            pruning,
+            start=pruning.start * factor,
+            end=pruning.end * factor,
+            every=scaled(pruning.every),
+        )
+    pieces = [
+        replace(piece, until=piece.until * factor, every=scaled(piece.every))
+        for piece in training.learning_rate
+    ]
+    return replace(training, epochs=max_epochs, learning_rate=pieces, pruning=pruning)

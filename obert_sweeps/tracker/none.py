@@ -1,0 +1,9 @@
+"""No tracking: the store alone."""
+
+from .base import Tracker
+
+__all__ = ["NoTracker"]
+
+
+class NoTracker(Tracker):
+    """`tracker=none`."""

@@ -1,0 +1,247 @@
+"""The catalogue against the printed document: hard-coded values, and an independent parse."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from obert_sweeps.catalogue import METRICS, cells, layouts, published_deviation
+from obert_sweeps.catalogue.cell import MODELS, TASKS
+
+BY_ID = {cell.id: cell for cell in cells()}
+
+
+def test_the_document_has_69_cells():
+    assert len(cells()) == len(BY_ID) == 69
+    assert Counter(cell.table for cell in cells()) == {1: 4, 2: 5, 3: 3, 4: 8, 5: 49}
+    assert [cell.table for cell in cells()] == sorted(cell.table for cell in cells())
+
+
+def test_six_cells_have_no_published_value():
+    without = {c.id for c in cells() if all(v is None for v in c.published.values())}
+    diverged = {c.id for c in cells() if not c.converges}
+    assert diverged == {
+        *(f"t5/cola/bert_base/{m}/90" for m in ("l0", "magnitude", "movement", "soft_movement")),
+        "t5/stsb/bert_base/movement/90",
+    }
+    assert without == diverged | {"t2/squad/bert_large/prune_ofa/95"}
+    assert all("not converge" in BY_ID[name].note for name in diverged)
+    assert not any(None in c.published.values() for c in cells() if c.id not in without)
+
+
+SPOTS = {
+    "t1/squad/bert_base/dense": {"f1": 88.54, "em": 81.41},
+    "t1/squad/bert_base/obert/2of4": {"f1": 83.17, "em": 74.18, "gpu_speedup": 1.85},
+    "t1/squad/bert_base/obert/2of4-1epoch": {"f1": 88.58, "em": 81.16},
+    "t2/squad/bert_large/prune_ofa/90": {"f1": 90.20, "em": 83.35},
+    "t2/squad/bert_large/prune_ofa/95": {"f1": None, "em": None},
+    "t2/squad/bert_large/obert/95": {"f1": 90.29, "em": 83.58},
+    "t3/squad/mobilebert/obert/50": {
+        "f1": 90.32,
+        "file_mb": 9.56,
+        "compression": 136,
+        "throughput": 928.58,
+        "speedup": 60,
+    },
+    "t4/qnli/bert_base/lottery/90": {"accuracy": 80.00},
+    "t4/sst2/bert_base/obert/90": {"accuracy": 92.20},
+    "t5/qqp/bert_base/magnitude/90": {"accuracy": 78.8, "f1": 77.0},
+    "t5/mrpc/bert_base/movement/90": {"accuracy": 68.4, "f1": 81.2},
+    "t5/cola/bert_base/obert/90": {"mcc": 48.47},
+    "t5/stsb/bert_base/movement/90": {"pearson": None, "spearman": None},
+    "t5/mnli/bert_base/platon/90": {"accuracy": 82.0, "accuracy_mm": 82.2},
+}
+
+
+@pytest.mark.parametrize("cell_id", SPOTS)
+def test_spot_values(cell_id):
+    assert dict(BY_ID[cell_id].published) == SPOTS[cell_id]
+
+
+def test_printed_recoveries_of_table_3_follow_from_its_values():
+    dense = BY_ID["t3/squad/bert_large/dense"].published["f1"]
+    for name, printed in (("bert_large/obert/95", 99.27), ("mobilebert/obert/50", 99.39)):
+        assert 100 * BY_ID[f"t3/squad/{name}"].published["f1"] / dense == pytest.approx(
+            printed, abs=0.006
+        )
+
+
+def test_each_cell_is_consistent():
+    for cell in cells():
+        dense = cell.method == "dense"
+        table, task, model, method, *variant = cell.id.split("/")
+        assert (int(table[1]), task, model, method) == (
+            cell.table,
+            cell.task,
+            cell.model,
+            cell.method,
+        )
+        assert variant == ([] if dense else [cell.variant])
+        assert cell.task in TASKS and cell.model in MODELS
+        assert set(cell.published) <= set(METRICS)
+        assert dense == (cell.sparsity == 0.0) == (cell.pattern == "dense")
+        assert dense == (cell.baseline is None)
+        if not dense:
+            baseline = BY_ID[cell.baseline]
+            assert baseline.method == "dense"
+            assert (baseline.table, baseline.task) == (cell.table, cell.task)
+            share = {"2of4": 0.5, "2of4-1epoch": 0.5}.get(cell.variant)
+            assert cell.sparsity == (share or int(cell.variant) / 100)
+    assert {c.pattern for c in cells() if c.table == 3} == {"dense", "block4"}
+    assert BY_ID["t3/squad/mobilebert/obert/50"].baseline == "t3/squad/bert_large/dense"
+
+
+@pytest.mark.parametrize(
+    ("cell_id", "schedule", "distill"),
+    [
+        ("t1/squad/bert_base/magnitude/2of4", "oneshot", "none"),
+        ("t1/squad/bert_base/obert/2of4-1epoch", "oneshot_1epoch", "none"),
+        ("t2/squad/bert_large/obert/90", "gradual", "kd_t2"),
+        ("t2/squad/bert_large/prune_ofa/95", "prune_ofa", "kd_t2"),
+        ("t3/squad/bert_large/dense", "dense_reference", "none"),
+        ("t3/squad/bert_large/obert/95", "compound_large", "kd_t5"),
+        ("t3/squad/mobilebert/obert/50", "compound_mobilebert", "kd_t5_5"),
+        ("t4/sst2/bert_base/dense", "dense", "none"),
+        ("t4/sst2/bert_base/lottery/90", "lottery", "none"),
+        ("t4/sst2/bert_base/obert/90", "upstream_transfer", "kd_t5_5"),
+        ("t5/sst2/bert_base/obert/90", "upstream_transfer_early_stop", "none"),
+        ("t5/sst2/bert_base/magnitude/90", "gradual_magnitude", "none"),
+        ("t5/sst2/bert_base/platon/90", "platon", "none"),
+    ],
+)
+def test_recipes_of_the_cells(cell_id, schedule, distill):
+    assert (BY_ID[cell_id].schedule, BY_ID[cell_id].distill) == (schedule, distill)
+
+
+def test_ls_row_has_the_contract_s_keys():
+    row = BY_ID["t2/squad/bert_large/prune_ofa/95"].listing()
+    keys = ["id", "table", "task", "model", "method", "sparsity", "pattern", "published", "note"]
+    assert list(row) == keys
+    assert row["sparsity"] == 0.95 and row["published"] == {"f1": None, "em": None}
+
+
+def test_seed_deviations_belong_to_the_released_checkpoints_only():
+    assert published_deviation(BY_ID["t5/mnli/bert_base/obert/90"], "accuracy") == 0.127
+    assert published_deviation(BY_ID["t5/qqp/bert_base/obert/90"], "accuracy") == 0.061
+    assert published_deviation(BY_ID["t5/qqp/bert_base/obert/90"], "f1") is None
+    assert published_deviation(BY_ID["t5/qqp/bert_base/platon/90"], "accuracy") is None
+    assert published_deviation(BY_ID["t5/sst2/bert_base/obert/90"], "accuracy") is None
+
+
+def test_the_layouts_show_every_published_metric_once():
+    shown = Counter()
+    for layout in layouts():
+        for row in layout.rows:
+            assert len(row) == len(layout.head)
+            places = {(p.cell, m) for p in row for m in p.metrics}
+            assert all(BY_ID[name].table == layout.table for name, _ in places)
+            shown.update(places)
+    wanted = {(cell.id, metric) for cell in cells() for metric in cell.published}
+    assert set(shown) == wanted
+    twice = {place for place, count in shown.items() if count > 1}
+    assert {name for name, _ in twice} == {"t2/squad/bert_large/dense"}  # printed in both rows
+
+
+METHOD_OF = {
+    "Magnitude": "magnitude",
+    "Prune OFA": "prune_ofa",
+    "LT-BERT": "lottery",
+    "l_0 Regularization": "l0",
+    "Movement": "movement",
+    "Soft-Movement": "soft_movement",
+    "PLATON": "platon",
+    "oBERT (ours)": "obert",
+}
+TASK_OF = {
+    name: task
+    for task, name in (
+        ("squad", "SQuAD"),
+        ("mnli", "MNLI"),
+        ("qqp", "QQP"),
+        ("qnli", "QNLI"),
+        ("mrpc", "MRPC"),
+        ("sst2", "SST-2"),
+        ("cola", "CoLA"),
+        ("stsb", "STS-B"),
+    )
+}
+FIRST_CHOICE = {"squad": ["f1", "em"], "mnli": ["accuracy", "accuracy_mm"]}
+METRIC_OF = {"Acc": "accuracy", "Accuracy": "accuracy", "F1": "f1", "Mcc": "mcc", "EM": "em"}
+METRIC_OF |= {"Pear": "pearson", "Spear": "spearman", "m": "accuracy", "mm": "accuracy_mm"}
+
+
+def numbers(text: str) -> list[float | None]:
+    return [None if t == "NA" else float(t) for t in re.findall(r"NA|\d+\.\d+|\d+", text)]
+
+
+def printed(document: str) -> dict[str, dict[str, float | None]]:
+    """All published values but table 3's, read off the tab-separated lines of the document."""
+    found: dict[str, dict[str, float | None]] = {}
+    table, head = 0, []
+    for line in document.splitlines():
+        if match := re.match(r"Table (\d)", line):
+            table = int(match[1])
+        fields = line.split("\t")
+        if fields[0] == "Task":
+            head = fields
+        elif table != 3 and len(fields) > 1 and (match := re.match(r"(\S+)\s+(.*)", fields[0])):
+            task = TASK_OF[match[1]]
+            names = [METRIC_OF[t] for t in re.split(r"[,/ ]+", match[2])]
+            row = dict(zip(head, fields, strict=True))
+            percent = row.get("Sparsity", "90%").rstrip("%")
+            model = "bert_large" if "BERT-Large" in head else "bert_base"
+            for column, text in list(row.items())[1:]:
+                stem = f"t{table}/{task}/{model}"
+                if column.upper().startswith("BERT"):
+                    name = f"{stem}/dense"
+                elif column in METHOD_OF:
+                    variant = "2of4" if table == 1 else percent
+                    name = f"{stem}/{METHOD_OF[column]}/{variant}"
+                elif column == "GPU speedup":
+                    found[f"{stem}/obert/2of4"]["gpu_speedup"] = numbers(text)[0]
+                    continue
+                else:
+                    continue
+                values = numbers(text)
+                values *= len(names) if values == [None] else 1
+                found[name] = dict(zip(names, values, strict=True))
+    caption = re.search(r"\(F1, EM\) = \(([\d.]+), ([\d.]+)\)", document)
+    assert caption is not None
+    found["t1/squad/bert_base/obert/2of4-1epoch"] = {
+        "f1": float(caption[1]),
+        "em": float(caption[2]),
+    }
+    return found
+
+
+@pytest.mark.shared
+def test_every_number_is_as_printed(shared_dir: Path):
+    document = (shared_dir / "reference" / "seed-tables.txt").read_text("utf-8")
+    found = printed(document)
+    assert len(found) == 66
+    assert found == {c.id: dict(c.published) for c in cells() if c.table != 3}
+    third = document[document.index("Model\tPrecision") :].splitlines()[1:3]
+    dense, others = (numbers(line.replace("1.30 GB", "1300")) for line in third)
+    values = {c.id: list(c.published.values()) for c in cells() if c.table == 3}
+    assert values["t3/squad/bert_large/dense"] == [dense[i] for i in (1, 3, 4, 5, 6)]
+    f1s = re.findall(r"(\d\d\.\d\d) \(R", third[1])
+    rest = third[1].split("\t")[3:]
+    for place, name in enumerate(("bert_large/obert/95", "mobilebert/obert/50")):
+        expected = [float(f1s[place])] + [numbers(column)[place] for column in rest]
+        assert values[f"t3/squad/{name}"] == expected
+    assert others  # the line was there
+
+
+def test_the_catalogue_is_light():
+    script = (
+        "import sys, obert_sweeps.catalogue, obert_sweeps.report as r; "
+        "heavy = {'torch', 'transformers', 'datasets', 'ray', 'matplotlib', 'scipy', 'numpy', "
+        "'jinja2', 'rich'}; print(sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

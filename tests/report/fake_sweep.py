@@ -1,0 +1,95 @@
+"""A plan and a store without files, for tests of the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from obert_sweeps.catalogue.cell import Cell
+from obert_sweeps.catalogue.tables import cells
+from obert_sweeps.schema import Stage
+
+
+@dataclass
+class FakeCellPlan:
+    cell: Cell
+    selected: bool = True
+    finals: dict[int, str] = field(default_factory=dict)
+    stages: list[str] = field(default_factory=list)
+    blocked: str | None = None
+    stand_in: bool = False
+    assumed: dict[str, str] = field(default_factory=dict)
+    knobs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class FakeSweep:
+    """Plan and store in one. Each cell has one final stage a seed, `<cell>#<seed>`."""
+
+    cells: dict[str, FakeCellPlan]
+    stages: dict[str, Stage]
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reads: list[str] = field(default_factory=list)
+
+    def result(self, stage_id: str) -> dict[str, Any] | None:
+        self.reads.append(stage_id)
+        return self.results.get(stage_id)
+
+    def failure(self, stage_id: str) -> dict[str, Any] | None:
+        return self.failures.get(stage_id)
+
+    def finish(
+        self, cell_id: str, seed: int, status: str = "done", **metrics: float
+    ) -> dict[str, Any]:
+        stage = self.cells[cell_id].finals[seed]
+        self.results[stage] = {
+            "id": stage,
+            "status": status,
+            "metrics": metrics,
+            "final_metrics": {name: value - 0.5 for name, value in metrics.items()},
+            "cost": {"seconds": 2.0, "cpu_seconds": 1.5, "gpu_seconds": 0.5},
+            "environment": {"host": "a", "versions": {"torch": "2.13.0"}},
+        }
+        return self.results[stage]
+
+    def finish_as_published(self, offsets: dict[int, float]) -> None:
+        """Every cell comes out as printed, plus an offset for each seed; NA does not converge."""
+        for name, plan in self.cells.items():
+            for seed, offset in offsets.items():
+                known = {m: v for m, v in plan.cell.published.items() if v is not None}
+                if not plan.cell.converges:
+                    zeros = dict.fromkeys(plan.cell.published, 0.0)
+                    self.finish(name, seed, "not_converged", **zeros)
+                else:
+                    values = known or dict.fromkeys(plan.cell.published, 80.0)
+                    self.finish(name, seed, **{m: v + offset for m, v in values.items()})
+
+
+def sweep(seeds: tuple[int, ...] = (1, 2, 3), stand_in: bool = False) -> FakeSweep:
+    """All 69 cells, each of one stage a seed that starts from its dense cell's stage."""
+    plans: dict[str, FakeCellPlan] = {}
+    stages: dict[str, Stage] = {}
+    for cell in cells():
+        knobs = {
+            "kind": "train",
+            "training": {"epochs": 8, "learning_rate": [{"initial": 1e-4}], "distill": None},
+            "method": {"_target_": f"package.{cell.method}"},
+        }
+        plan = FakeCellPlan(cell, stand_in=stand_in, knobs=knobs)
+        for seed in seeds:
+            stage_id = f"{cell.id}#{seed}".replace("/", "-")
+            parents = {"start": plans[cell.baseline].finals[seed]} if cell.baseline else {}
+            stages[stage_id] = Stage(
+                stage_id,
+                f"{cell.schedule} {cell.id} seed {seed}",
+                {"kind": "train"},
+                seed,
+                parents,
+                tags={"role": cell.schedule},
+                cost={"seconds": 3.0},
+            )
+            plan.finals[seed] = stage_id
+            plan.stages += [*parents.values(), stage_id]
+        plans[cell.id] = plan
+    return FakeSweep(plans, stages)

@@ -1,0 +1,204 @@
+"""The report from a plan and a store that exist only in memory."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from report.fake_sweep import FakeCellPlan, sweep
+
+from obert_sweeps.catalogue.cell import Cell
+from obert_sweeps.report import build
+from obert_sweeps.report.verdicts import TOKENS
+
+SMALL = {1: -0.2, 2: 0.0, 3: 0.2}  # s = 0.2: a band of ±0.99, just inside the margin
+
+
+def by_id(report):
+    return {entry["id"]: entry for entry in report["cells"]}
+
+
+def test_a_store_that_holds_the_document_reproduces_it():
+    fake = sweep()
+    fake.finish_as_published(SMALL)
+    report = build(fake, fake)
+    assert list(report) == ["cells", "claims", "audit", "cost", "environment"]
+    cells = by_id(report)
+    assert len(cells) == 69
+    # Table 3's and 1's speeds vary by 0.2 around 1 here: too noisy to judge, which is the point.
+    odd = {name for name, entry in cells.items() if entry["verdict"] != "reproduced"}
+    assert odd == {
+        "t1/squad/bert_base/obert/2of4",
+        "t3/squad/bert_large/dense",
+        "t2/squad/bert_large/prune_ofa/95",
+    }
+    assert cells["t2/squad/bert_large/prune_ofa/95"]["verdict"] == "unpublished"
+    assert {claim["verdict"] for claim in report["claims"]} == {"held"}
+    assert not any(claim["stand_in"] for claim in report["claims"])
+    for entry in cells.values():
+        assert entry["seeds"] == [1, 2, 3]
+        if entry["rank"] is not None and entry["published_rank"] is not None:
+            assert (entry["rank"], entry["rank_of"]) == (
+                entry["published_rank"],
+                entry["published_rank_of"],
+            )
+    json.dumps(report, allow_nan=False)
+
+
+def test_one_entry_in_numbers():
+    fake = sweep()
+    for seed, value in ((1, 90.0), (2, 91.0), (3, 92.0)):
+        fake.finish("t5/sst2/bert_base/obert/90", seed, accuracy=value)
+        fake.finish("t5/sst2/bert_base/dense", seed, accuracy=94.0)
+    entry = by_id(build(fake, fake))["t5/sst2/bert_base/obert/90"]
+    assert entry["measured"] == {"accuracy": 91.0} and entry["sd"] == {"accuracy": 1.0}
+    assert entry["published"] == {"accuracy": 92.0}
+    assert entry["recovery"] == pytest.approx(91 / 94)
+    assert entry["published_recovery"] == pytest.approx(92.0 / 92.7)
+    assert entry["by_metric"]["accuracy"]["difference"] == -1.0
+    assert entry["verdict"] == "undecided" and "wider than the margin" in entry["reason"]
+    assert entry["final_epoch"] == {"accuracy": 90.5}
+    assert (entry["published_rank"], entry["published_rank_of"]) == (1, 6)
+    assert entry["rank"] is None  # alone in its row so far
+    assert entry["stages"] == fake.cells[entry["id"]].stages
+
+
+def test_stand_ins_show_recovery_and_rank_and_are_never_reproduced():
+    fake = sweep(seeds=(1,), stand_in=True)
+    fake.finish_as_published({1: 0.0})
+    fake.finish("t5/sst2/bert_base/obert/90", 1, accuracy=70.0)
+    report = build(fake, fake)
+    cells = by_id(report)
+    assert {entry["verdict"] for entry in cells.values()} == {"stand_in"}
+    entry = cells["t5/sst2/bert_base/obert/90"]
+    assert entry["recovery"] == pytest.approx(70 / 92.7) and entry["by_metric"] == {}
+    assert (entry["rank"], entry["published_rank"]) == (6, 1)
+    assert all(
+        claim["stand_in"]
+        for claim in report["claims"]
+        if not claim["id"].endswith("tuning") and not claim["id"].endswith("distillation")
+    )
+    diverged = cells["t5/cola/bert_base/l0/90"]
+    assert diverged["diverged"] == [1] and diverged["recovery"] is None
+    assert (diverged["rank"], diverged["rank_of"]) == (3, 6)
+
+
+def test_divergence_where_the_document_converges():
+    fake = sweep(seeds=(1, 2))
+    fake.finish("t4/sst2/bert_base/obert/90", 1, accuracy=92.0)
+    fake.finish("t4/sst2/bert_base/obert/90", 2, "not_converged", accuracy=float("nan"))
+    entry = by_id(build(fake, fake))["t4/sst2/bert_base/obert/90"]
+    assert entry["verdict"] == "not_converged" and entry["measured"] == {"accuracy": 92.0}
+    assert any("seed 2" in note for note in entry["notes"])
+
+
+def test_failures_blocks_and_what_has_not_run():
+    fake = sweep(seeds=(1, 2))
+    dense, lottery = "t4/sst2/bert_base/dense", "t4/sst2/bert_base/lottery/90"
+    fake.finish(dense, 1, accuracy=93.0)
+    fake.finish(lottery, 1, accuracy=85.0)
+    fake.failures[fake.cells[dense].finals[2]] = {"reason": "no such column", "where": "task"}
+    fake.cells["t4/sst2/bert_base/prune_ofa/90"].blocked = "needs a corpus: say data_root=DIR"
+    cells = by_id(build(fake, fake))
+    assert cells[dense]["verdict"] == "failed" and cells[dense]["measured"] == {"accuracy": 93.0}
+    assert "no such column" in cells[dense]["reason"]
+    assert cells[lottery]["verdict"] == "failed"  # its second seed stands on the failed stage
+    blocked = cells["t4/sst2/bert_base/prune_ofa/90"]
+    assert (blocked["verdict"], blocked["reason"][:5]) == ("blocked", "needs")
+    assert cells["t4/qnli/bert_base/dense"]["verdict"] == "not_run"
+    assert cells["t4/qnli/bert_base/dense"]["measured"] == {}
+    assert {entry["verdict"] for entry in cells.values()} <= set(TOKENS)
+
+
+def test_a_failure_that_was_overcome_does_not_count():
+    fake = sweep(seeds=(1,))
+    name = "t4/sst2/bert_base/dense"
+    fake.finish(name, 1, accuracy=93.0)
+    fake.failures[fake.cells[name].finals[1]] = {"reason": "old"}
+    assert by_id(build(fake, fake))[name]["verdict"] == "undecided"
+
+
+def test_what_cannot_be_measured_blocks_nothing():
+    fake = sweep()
+    for seed, offset in SMALL.items():
+        fake.finish("t1/squad/bert_base/obert/2of4", seed, f1=83.17 + offset, em=74.18 + offset)
+    entry = by_id(build(fake, fake))["t1/squad/bert_base/obert/2of4"]
+    assert entry["verdict"] == "reproduced"
+    assert "GPU" in entry["not_measured"]["gpu_speedup"]
+
+
+def test_worse_on_assumed_keys_says_so():
+    fake = sweep()
+    name = "t4/sst2/bert_base/obert/90"
+    fake.cells[name].assumed = {"training.epochs": "no source"}
+    for seed, offset in SMALL.items():
+        fake.finish(name, seed, accuracy=80 + offset)
+    entry = by_id(build(fake, fake))[name]
+    assert (entry["verdict"], entry["label"]) == ("worse", "worse (under assumptions)")
+    assert entry["assumed"] == {"training.epochs": "no source"}
+
+
+def test_only_selected_cells_are_reported_and_the_baseline_may_be_another():
+    fake = sweep(seeds=(1,), stand_in=True)
+    wanted, dense = "t5/stsb/bert_base/obert/90", "t5/stsb/bert_base/dense"
+    for name, plan in fake.cells.items():
+        plan.selected = name == wanted
+    fake.finish(wanted, 1, pearson=44.0, spearman=40.0)
+    fake.finish(dense, 1, pearson=88.0, spearman=88.0)
+    report = build(fake, fake)
+    assert [entry["id"] for entry in report["cells"]] == [wanted]
+    assert report["cells"][0]["recovery"] == 0.5
+    assert {claim["id"] for claim in report["claims"]} == {
+        "t5/stsb/best",
+        "t5/obert-beats-platon",
+        "t5/no-distillation",
+        "t5/no-tuning",
+    }
+    assert {claim["verdict"] for claim in report["claims"] if "stsb" in claim["id"]} == {
+        "undecided"
+    }
+
+
+def test_a_cell_of_ones_own_has_nothing_to_compare_with():
+    own = Cell("t0/sst2/bert_base/obert/70", 0, "sst2", "bert_base", "obert", 0.7, "unstructured",
+               "70", {}, "", "oneshot", "none", None)  # fmt: skip
+    fake = sweep(seeds=(1,))
+    fake.cells = {own.id: FakeCellPlan(own, finals={1: "x"}, stages=["x"])}
+    fake.finish(own.id, 1, accuracy=80.0)
+    (entry,) = build(fake, fake)["cells"]
+    assert (entry["verdict"], entry["recovery"], entry["rank"]) == ("unpublished", None, None)
+    assert entry["measured"] == {"accuracy": 80.0}
+
+
+def test_cost_counts_a_shared_stage_once():
+    fake = sweep(seeds=(1,))
+    fake.finish_as_published({1: 0.0})
+    cost = build(fake, fake)["cost"]
+    assert cost["seconds"] == 2.0 * 69 and cost["cpu_seconds"] == 1.5 * 69
+    assert cost["planned_seconds"] == 3.0 * 69
+    assert sum(kind["stages"] for kind in cost["by_kind"]) == len(cost["stages"]) == 69
+    assert {row["status"] for row in cost["stages"]} == {"done", "not_converged"}
+
+
+def test_mixed_environments_within_a_row_are_warned_of():
+    fake = sweep(seeds=(1,))
+    fake.finish_as_published({1: 0.0})
+    assert build(fake, fake)["environment"]["warnings"] == []
+    result = fake.finish("t5/qqp/bert_base/platon/90", 1, accuracy=90.2, f1=86.8)
+    result["environment"] = {"host": "b", "versions": {"torch": "2.12.0"}}
+    environment = build(fake, fake)["environment"]
+    assert environment["values"]["versions.torch"] == ["2.12.0", "2.13.0"]
+    assert environment["values"]["host"] == ["a", "b"]
+    (warning,) = environment["warnings"]
+    assert "t5/qqp" in warning and "versions.torch: 2.12.0, 2.13.0" in warning
+    assert "host" not in warning
+
+
+def test_each_file_is_read_once_and_fast():
+    fake = sweep()
+    fake.finish_as_published(SMALL)
+    start = time.perf_counter()
+    build(fake, fake)
+    assert time.perf_counter() - start < 1.0
+    assert len(fake.reads) == len(set(fake.reads))

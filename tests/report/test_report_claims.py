@@ -1,0 +1,98 @@
+"""Claims decided on measured values."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from report.fake_sweep import sweep
+
+from obert_sweeps.catalogue.claims import Claim
+from obert_sweeps.report import build
+from obert_sweeps.report.claims import compare
+from obert_sweeps.report.source import Measured
+
+A, B = "t5/sst2/bert_base/obert/90", "t5/sst2/bert_base/platon/90"
+GREATER = Claim("x", 5, "", ((A, "accuracy"),), ((B, "accuracy"),))
+
+
+def against(ours, theirs, claim=GREATER):
+    measured = {
+        name: Measured(values={s: {"accuracy": v} for s, v in values.items()})
+        for name, values in ((A, ours), (B, theirs))
+    }
+    return compare(claim, claim.better[0], claim.worse[0], measured, 0.95)
+
+
+def test_pairing_by_seed_finds_what_seed_noise_hides():
+    ours, theirs = {1: 80.3, 2: 85.3, 3: 90.4}, {1: 80.0, 2: 85.0, 3: 90.0}
+    paired = against(ours, theirs)
+    assert paired["paired"] and paired["verdict"] == "held"
+    assert paired["difference"] == pytest.approx(1 / 3)
+    apart = against(ours, {seed + 10: value for seed, value in theirs.items()})
+    assert not apart["paired"] and apart["verdict"] == "undecided"
+
+
+def test_only_shared_seeds_count_when_paired():
+    found = against({1: 80.0, 2: 81.0, 9: 99.0}, {1: 78.0, 2: 79.1})
+    assert found["seeds"] == [2, 2] and found["difference"] == pytest.approx(1.95)
+
+
+def test_one_seed_each_decides_only_beyond_a_point():
+    assert against({1: 83.0}, {1: 80.0})["verdict"] == "held"
+    assert against({1: 80.5}, {1: 80.0})["verdict"] == "undecided"
+    assert against({1: 77.0}, {1: 80.0})["verdict"] == "broken"
+    assert against({1: 83.0}, {1: 80.0})["half_width"] is None
+
+
+def test_one_seed_against_several_borrows_their_variance():
+    assert against({1: 90.0}, {2: 80.0, 3: 80.1, 4: 80.2})["verdict"] == "held"
+    assert against({1: 80.3}, {2: 80.0, 3: 80.1, 4: 80.2})["verdict"] == "undecided"
+
+
+def test_recovers_is_a_share():
+    claim = Claim("x", 5, "", ((A, "accuracy"),), ((B, "accuracy"),), "recovers", threshold=0.99)
+    near, far = {1: 89.2, 2: 89.3}, {1: 88.9, 2: 88.95}
+    dense = {1: 90.0, 2: 90.0}
+    assert against(near, dense, claim)["verdict"] == "undecided"  # two seeds 0.1 apart: t is 12.7
+    near[3], far[3], dense[3] = 89.25, 88.92, 90.0
+    assert against(near, dense, claim)["verdict"] == "held"
+    assert against(far, dense, claim)["verdict"] == "broken"
+
+
+def test_divergence_loses():
+    converged = Measured(values={1: {"accuracy": 80.0}})
+    diverged = Measured(diverged={1: {}})
+    place = ((A, "accuracy"), (B, "accuracy"))
+    assert compare(GREATER, *place, {A: converged, B: diverged}, 0.95)["verdict"] == "held"
+    assert compare(GREATER, *place, {A: diverged, B: converged}, 0.95)["verdict"] == "broken"
+    assert compare(GREATER, *place, {A: diverged, B: diverged}, 0.95)["verdict"] == "undecided"
+    assert compare(GREATER, *place, {A: converged}, 0.95)["verdict"] == "undecided"
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_equal_methods_are_rarely_called_different(paired):
+    """Held or broken each come up in some 2.5 % of draws where the truth is no difference."""
+    rng, wrong, draws = random.Random(5), 0, 2000
+    for _ in range(draws):
+        noise = [rng.gauss(0, 1) for _ in range(3)]
+        ours = {s: 80 + noise[s] + rng.gauss(0, 0.3) for s in range(3)}
+        other = noise if paired else [rng.gauss(0, 1) for _ in range(3)]
+        theirs = {s + (0 if paired else 10): 80 + other[s] + rng.gauss(0, 0.3) for s in range(3)}
+        wrong += against(ours, theirs)["verdict"] != "undecided"
+    # Welch's degrees of freedom are a little cautious at three seeds a side.
+    assert (0.03 if paired else 0.01) <= wrong / draws <= 0.07
+
+
+def test_one_broken_comparison_breaks_the_claim():
+    fake = sweep()
+    fake.finish_as_published({1: -0.1, 2: 0.0, 3: 0.1})
+    for seed in (1, 2, 3):
+        fake.finish("t5/mrpc/bert_base/platon/90", seed, accuracy=84.3, f1=95.0)
+    claims = {claim["id"]: claim for claim in build(fake, fake)["claims"]}
+    assert claims["t5/mrpc/best"]["verdict"] == "broken"
+    assert claims["t5/obert-beats-platon"]["verdict"] == "broken"
+    assert claims["t5/sst2/best"]["verdict"] == "held"
+    broken = [e for e in claims["t5/mrpc/best"]["evidence"] if e["verdict"] == "broken"]
+    assert [(e["worse"], e["metric"]) for e in broken] == [("t5/mrpc/bert_base/platon/90", "f1")]
+    assert broken[0]["published"] == [89.3, 88.8] and broken[0]["document"] is True

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from obert_sweeps.schema import LearningRatePiece, PruningTimes, RequestError, Training
+from obert_sweeps.sparsity.schedule import cubic, learning_rate, pruning_steps, shorten, step_of
+
+# methods.md 1.5: printed to four places
+PUBLISHED = [
+    (2, 26, 4, 0.7, 0.8, ".7 .7421 .7704 .7875 .7963 .7995 .8"),
+    (2, 26, 4, 0.7, 0.9, ".7 .7843 .8407 .875 .8926 .8991 .9"),
+    (2, 26, 4, 0.7, 0.97, ".7 .8137 .89 .9363 .96 .9688 .97"),
+    (2, 26, 4, 0.3, 0.9, ".3 .5528 .7222 .825 .8778 .8972 .9"),
+    (
+        *(2, 8, 0.5, 0.7, 0.9),
+        ".7 .7459 .7843 .8156 .8407 .8603 .875 .8855 .8926 .8969 .8991 .8999 .9",
+    ),
+    (
+        *(0, 2.75, 0.25, 0.7, 0.9),
+        ".7 .7497 .7905 .8231 .8485 .8675 .8812 .8904 .8959 .8988 .8998 .9",
+    ),
+    (
+        *(2, 28, 2, 0.7, 0.95),
+        ".7 .7534 .7985 .8362 .867 .8917 .911 .9254 .9358 .9427 .9469 .9491 .9499 .95",
+    ),
+    (
+        *(2, 28, 2, 0.25, 0.5),
+        ".25 .3034 .3485 .3862 .417 .4417 .461 .4754 .4858 .4927 .4969 .4991 .4999 .5",
+    ),
+]
+
+
+@pytest.mark.parametrize(("start", "end", "every", "initial", "level", "printed"), PUBLISHED)
+def test_the_published_sequences(start, end, every, initial, level, printed):
+    times = PruningTimes(start=start, end=end, every=every, initial=initial)
+    steps = pruning_steps(times, level, steps_per_epoch=1000, total_steps=30_000)
+    assert list(steps.values()) == pytest.approx([float(x) for x in printed.split()], abs=5.1e-5)
+    assert list(steps) == [round((start + i * every) * 1000) for i in range(len(steps))]
+    assert list(steps.values())[-1] == level
+
+
+def test_cubic_is_zhu_and_gupta():
+    assert cubic(0.9, 0.0, 0.0) == 0.0
+    assert cubic(0.9, 0.0, 1.0) == 0.9
+    assert cubic(0.8, 0.2, 0.5) == pytest.approx(0.2 + 0.6 * 0.875)
+
+
+@given(
+    start=st.integers(0, 20),
+    count=st.integers(1, 15),
+    every=st.sampled_from([0.1, 0.25, 0.3, 0.5, 1.0, 2.0]),
+    level=st.floats(0.5, 1.0),
+    initial=st.floats(0.0, 0.5),
+    per_epoch=st.integers(1, 700),
+)
+def test_steps_are_distinct_growing_and_end_at_the_level(
+    start, count, every, level, initial, per_epoch
+):
+    times = PruningTimes(start / 4, start / 4 + (count - 1) * every, every, initial)
+    total = step_of(times.end + 1, per_epoch)
+    try:
+        steps = pruning_steps(times, level, per_epoch, total)
+    except RequestError:
+        assert every * per_epoch < 1  # two points closer than a step
+        return
+    assert len(steps) == count
+    assert list(steps) == sorted(set(steps)) and max(steps) < total
+    values = list(steps.values())
+    assert values == sorted(values) and values[-1] == level
+
+
+def test_an_interval_that_does_not_divide_the_span_still_ends_at_the_end():
+    steps = pruning_steps(PruningTimes(0, 1, 0.4, 0.1), 0.6, 10, 20)
+    assert list(steps) == [0, 4, 8, 10] and steps[10] == 0.6
+
+
+def test_one_shot_and_a_single_step():
+    assert pruning_steps(PruningTimes(0, 0), 0.5, 100, 0) == {0: 0.5}
+    assert pruning_steps(PruningTimes(0, 0), 0.5, 100, 100) == {0: 0.5}
+    assert pruning_steps(PruningTimes(1, 4, None, 0.7), 0.9, 100, 200) == {100: 0.9}
+
+
+@pytest.mark.parametrize(
+    ("times", "level", "per_epoch", "total", "said"),
+    [
+        (PruningTimes(0, 2, 0.5, 0.95), 0.9, 100, 300, "above the target"),
+        (PruningTimes(0, 2, 0.1), 0.9, 4, 12, "two of them fall on"),
+        (PruningTimes(0, 3, 1), 0.9, 10, 30, "at least one must follow"),
+        (PruningTimes(0, 2, 1), 0.9, 10, 0, "0 epochs"),
+        (PruningTimes(1, 1), 0.9, 10, 0, "0 epochs"),
+        (PruningTimes(3, 2, 1), 0.9, 10, 50, "not after the end"),
+        (PruningTimes(0, 2, 0), 0.9, 10, 50, "no interval"),
+        (PruningTimes(0, 2, 1), 1.5, 10, 50, "between 0 and 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(times, level, per_epoch, total, said):
+    with pytest.raises(RequestError, match=said):
+        pruning_steps(times, level, per_epoch, total)
+
+
+def test_halves_go_upwards():
+    assert [step_of(e, 2) for e in (0.25, 0.75, 1.25, 1.75)] == [1, 2, 3, 4]
+    assert step_of(3 * 0.1, 10) == 3
+
+
+# ---- learning rate
+
+
+def gradual() -> list[LearningRatePiece]:
+    return [
+        LearningRatePiece(until=2, initial=8e-5, final=8e-6),
+        LearningRatePiece(until=30, initial=8e-5, final=8e-6, every=4),
+    ]
+
+
+def test_a_line_has_both_its_ends():
+    piece = [LearningRatePiece(until=3, initial=3.0, final=0.0)]
+    rates = [learning_rate(piece, step, 4) for step in range(12)]
+    assert rates == pytest.approx([3.0 - 3.0 * i / 11 for i in range(12)])
+    assert learning_rate(piece, 50, 4) == rates[-1]
+
+
+def test_cycles_restart_at_the_pruning_steps_and_reach_the_final_rate():
+    per_epoch = 7
+    pruned = pruning_steps(PruningTimes(2, 26, 4, 0.7), 0.9, per_epoch, 30 * per_epoch)
+    for step in pruned:
+        assert learning_rate(gradual(), step, per_epoch) == 8e-5
+        assert learning_rate(gradual(), step - 1, per_epoch) == pytest.approx(8e-6)
+    assert learning_rate(gradual(), 30 * per_epoch - 1, per_epoch) == pytest.approx(8e-6)
+
+
+@given(
+    per_epoch=st.integers(4, 333),
+    every=st.sampled_from([0.25, 0.3, 0.5, 0.7, 1.0, 4.0]),
+    begin=st.sampled_from([0.0, 0.1, 2.0]),
+    count=st.integers(2, 9),
+)
+def test_cycles_keep_to_pruning_steps_when_epochs_do_not_divide(per_epoch, every, begin, count):
+    end = begin + every * count
+    pieces = [LearningRatePiece(until=end, initial=1.0, final=0.5, every=every)]
+    if begin:
+        pieces.insert(0, LearningRatePiece(until=begin, initial=1.0, final=0.5))
+    times = PruningTimes(begin, begin + every * (count - 1), every)
+    pruned = pruning_steps(times, 0.9, per_epoch, step_of(end, per_epoch) + 1)
+    rates = [learning_rate(pieces, step, per_epoch) for step in range(step_of(end, per_epoch))]
+    jumps = {i for i in range(1, len(rates)) if rates[i] > rates[i - 1]}
+    lengths = [b - a for a, b in zip(list(pruned), list(pruned)[1:], strict=False)]
+    if min([*lengths, len(rates) - max(pruned)]) > 1:
+        expected = set(pruned) - {0}
+        if begin and step_of(begin, per_epoch) == 1:
+            expected -= {1}  # the first piece is one step long and has no fall to jump back from
+        assert jumps == expected
+    assert all(0.5 <= rate <= 1.0 for rate in rates)
+
+
+def test_a_trailing_part_of_a_cycle_is_cut_off_on_its_line():
+    pieces = [LearningRatePiece(until=2.5, initial=1.0, final=0.0, every=1)]
+    whole = [learning_rate(pieces, step, 10) for step in range(10)]
+    assert [learning_rate(pieces, step, 10) for step in range(20, 25)] == pytest.approx(whole[:5])
+    assert learning_rate(pieces, 25, 10) == pytest.approx(whole[4])
+
+
+def test_a_cycle_of_one_step_has_the_initial_rate():
+    assert learning_rate([LearningRatePiece(1, 0.5, 0.0, every=0.5)], 1, 2) == 0.5
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [],
+        [LearningRatePiece(2, 1, 0), LearningRatePiece(2, 1, 0)],
+        [LearningRatePiece(4, 1, 0, every=0)],
+    ],
+)
+def test_impossible_pieces_are_refused(pieces):
+    with pytest.raises(RequestError):
+        learning_rate(pieces, 5, 2)
+
+
+# ---- shorten
+
+
+def training() -> Training:
+    return Training(
+        epochs=30,
+        batch_size=16,
+        learning_rate=gradual(),
+        pruning=PruningTimes(2, 26, 4, 0.7),
+        evaluate_every=1.0,
+    )
+
+
+def test_shortened_training_keeps_its_shape():
+    long, short = training(), shorten(training(), 3)
+    assert short.epochs == 3 and short.evaluate_every == 1.0
+    assert short.pruning == PruningTimes(*map(pytest.approx, (0.2, 2.6, 0.4, 0.7)))
+    before = pruning_steps(long.pruning, 0.9, 100, 3000)
+    after = pruning_steps(short.pruning, 0.9, 1000, 3000)
+    assert list(after) == list(before)
+    assert list(after.values()) == pytest.approx(list(before.values()))
+    for step in range(0, 3000, 37):
+        assert learning_rate(short.learning_rate, step, 1000) == pytest.approx(
+            learning_rate(long.learning_rate, step, 100)
+        )
+    assert long == training()  # the original is untouched
+
+
+def test_shortening_leaves_what_is_short_enough():
+    assert shorten(training(), 30) == training()
+    one_shot = Training(0, 16, [], pruning=PruningTimes(0, 0))
+    assert shorten(one_shot, 1) == one_shot
+    with pytest.raises(RequestError):
+        shorten(training(), 0)
+
+
+def test_the_schedule_needs_no_torch(project_root):
+    code = "import sys, obert_sweeps.sparsity.schedule; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=project_root).returncode == 0

@@ -1,0 +1,196 @@
+"""The plan against the document's structure, brute-force graph walks and a few golden ids."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from obert_sweeps.cost import encoder_weights
+from obert_sweeps.identity import digest, hashed_part
+from obert_sweeps.plan import Plan, make_plan
+from obert_sweeps.request import read
+from obert_sweeps.schema import RequestError
+
+EXISTING = "cells=['*/dense','*/magnitude/*','*/obert/*']"
+
+
+def plan(*overrides: str) -> Plan:
+    return make_plan(read(list(overrides)))
+
+
+@pytest.fixture(scope="module")
+def paper() -> Plan:
+    return plan("preset=paper", EXISTING)
+
+
+def test_parents_come_first_and_ids_are_hashes_of_their_identity(paper: Plan) -> None:
+    seen: set[str] = set()
+    for stage in paper.stages.values():
+        assert set(stage.parents.values()) <= seen
+        assert stage.id == digest(stage.identity)
+        assert stage.identity["recipe"] == hashed_part(stage.recipe)
+        seen.add(stage.id)
+
+
+def test_a_cell_needs_exactly_what_its_last_stages_descend_from(paper: Plan) -> None:
+    for planned in paper.selected():
+        needed, waiting = set(), list(planned.finals.values())
+        while waiting:
+            stage = paper.stages[waiting.pop()]
+            needed.add(stage.id)
+            waiting += stage.parents.values()
+        assert needed == set(planned.stages)
+
+
+def test_tables_4_and_5_share_a_dense_stage_and_tables_2_and_3_do_not(paper: Plan) -> None:
+    cells = paper.cells
+    for task in ("sst2", "qnli"):
+        assert (
+            cells[f"t4/{task}/bert_base/dense"].finals == cells[f"t5/{task}/bert_base/dense"].finals
+        )
+    two, three = (set(cells[f"t{t}/squad/bert_large/dense"].finals.values()) for t in (2, 3))
+    assert not two & three
+
+
+def test_table_5_obert_is_one_upstream_model_transferred_without_distillation(paper: Plan) -> None:
+    upstreams = set()
+    for planned in paper.selected():
+        if planned.cell.table in (4, 5) and planned.cell.method == "obert":
+            final = paper.stages[planned.finals[42]]
+            upstreams.add(final.parents["start"])
+            distil = final.recipe["training"]["distill"]
+            expected = {"hardness": 1.0, "temperature": 5.5} if planned.cell.table == 4 else None
+            assert distil == expected
+            assert ("teacher" in final.parents) == (planned.cell.table == 4)
+    assert len(upstreams) == 1
+    upstream = paper.stages[upstreams.pop()]
+    assert upstream.recipe["task"]["name"] == "mlm"
+    assert upstream.recipe["sparsity"] == {"pattern": "unstructured", "level": 0.9}
+    assert upstream.recipe["method"]["num_grads"] == 1024
+    assert upstream.parents["teacher"] == upstream.parents["start"]
+
+
+def test_seeds_vary_results_and_neither_teachers_nor_upstream(paper: Plan) -> None:
+    assert paper.seeds == [42, 3407, 54321]
+    one = paper.cells["t4/sst2/bert_base/obert/90"]
+    roles = Counter(paper.stages[i].tags["role"] for i in one.stages)
+    assert roles == {"upstream_dense": 1, "upstream": 1, "dense": 1, "transfer": 3}
+    varied = plan("preset=paper", "vary=all", "cells=t4/sst2/bert_base/obert/90")
+    roles = Counter(s.tags["role"] for s in varied.wanted())
+    assert roles == {"upstream_dense": 3, "upstream": 3, "dense": 3, "transfer": 3}
+
+
+def test_one_shot_starts_from_the_dense_model_of_its_own_table(paper: Plan) -> None:
+    dense = paper.cells["t1/squad/bert_base/dense"].finals[42]
+    for variant in ("magnitude/2of4", "obert/2of4"):
+        final = paper.stages[paper.cells[f"t1/squad/bert_base/{variant}"].finals[42]]
+        assert final.parents == {"start": dense}
+        assert final.recipe["training"]["epochs"] == 0
+    recovered = paper.stages[paper.cells["t1/squad/bert_base/obert/2of4-1epoch"].finals[42]]
+    assert recovered.parents["start"] == paper.cells["t1/squad/bert_base/obert/2of4"].finals[42]
+    assert recovered.recipe["training"]["epochs"] == 1
+
+
+def test_published_hyper_parameters_reach_the_recipes(paper: Plan) -> None:
+    def last(cell: str) -> dict:
+        return paper.stages[paper.cells[cell].finals[42]].recipe
+
+    large = last("t2/squad/bert_large/obert/95")
+    assert large["sparsity"]["level"] == 0.95
+    assert large["training"]["distill"] == {"hardness": 1.0, "temperature": 2.0}
+    assert large["training"]["pruning"] == {"start": 2, "end": 26, "every": 4, "initial": 0.7}
+    assert (large["method"]["grad_batch_size"], large["method"]["damp"]) == (8, 1e-7)
+    compound = last("t3/squad/bert_large/obert/95")
+    assert compound["sparsity"]["pattern"] == "block4"
+    assert compound["method"]["damp"] == 1e-8
+    mobile = last("t3/squad/mobilebert/obert/50")
+    assert mobile["training"]["keep_layers"] == 14
+    assert mobile["method"]["num_grads"] == 512
+    assert mobile["training"]["distill"]["temperature"] == 5.5
+
+
+def test_a_choice_narrows_and_its_overrides_reach_those_cells_alone() -> None:
+    plain = plan("preset=paper", "task=sst2", "seeds=1", EXISTING)
+    changed = plan("preset=paper", "task=sst2", "method=obert", "method.damp=1e-6", "seeds=1")
+    assert {c.cell.method for c in changed.selected()} == {"obert"}
+    pruned = [s for s in changed.wanted() if s.tags["method"] == "obert"]
+    assert pruned and all(s.recipe["method"]["damp"] == 1e-6 for s in pruned)
+    dense_before = {s.id for s in plain.wanted() if s.tags["role"] == "dense"}
+    assert {s.id for s in changed.wanted() if s.tags["role"] == "dense"} <= dense_before
+
+
+def test_what_is_no_part_of_a_result_is_no_part_of_the_id() -> None:
+    def ids(*overrides: str) -> list[str]:
+        return [s.id for s in plan("table=1", *overrides).wanted()]
+
+    assert ids() == ids("store=elsewhere", "tracker=none", "cluster=inline")
+    assert ids() != ids("base_seed=7")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["table=6"], "table="),
+        (["cells=t9/*"], "obert-sweeps ls"),
+        (["table=5", "model=mobilebert"], "no cell"),
+        (["table=1", "schedule=gradual"], "table=0"),
+        (["table=0", "task=sst2"], "needs"),
+        (["table=0", "task=sst2", "model=bert_base", "method=obert"], "schedule"),
+        (["cells=*/dense", "budget.max_fisher_gradients=4"], "touches no stage"),
+        (["table=1", "budget.max_epochs=1000"], "touches no stage"),
+        (["table=1", "task=squad", "task.data=other"], "data_root"),
+        (["table=5", "task=sst2", "data_root=/nowhere", EXISTING], "not at hand"),
+        (["table=1", "sparsity=2of4", "sparsity.level=1.5"], "impossible"),
+        (["preset=small", "table=1"], "model.path="),
+        (["seeds=0"], "seeds=1"),
+        (["table=1", "preset.stages.transfer.epochs=2"], "touches no stage"),
+    ],
+)
+def test_a_request_that_cannot_be_meant_is_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(RequestError) as error:
+        plan(*overrides)
+    assert says in str(error.value)
+
+
+def test_a_budget_shortens_in_proportion_and_makes_a_stand_in() -> None:
+    short = plan(
+        "preset=paper", "cells=t2/squad/bert_large/obert/90", "seeds=1", "budget.max_epochs=6"
+    )
+    stage = short.stages[short.cells["t2/squad/bert_large/obert/90"].finals[42]]
+    training = stage.recipe["training"]
+    assert training["epochs"] == 6
+    assert training["pruning"]["start"] == pytest.approx(0.4)
+    assert training["pruning"]["end"] == pytest.approx(5.2)
+    assert all(c.stand_in for c in short.selected())
+    assert not any(c.stand_in for c in plan("preset=paper", "cells=*/dense").selected())
+
+
+def test_a_budget_in_which_the_pruning_steps_do_not_fit_is_refused() -> None:
+    with pytest.raises(RequestError) as error:
+        plan("cells=t5/mrpc/bert_base/magnitude/90", "preset=paper", "budget.max_epochs=0.05")
+    assert "pruning" in str(error.value)
+
+
+def test_missing_data_block_a_cell_and_leave_the_others(shared_dir) -> None:
+    small = plan(
+        "preset=small",
+        f"data_root={shared_dir / 'data'}",
+        "model=bert_base",
+        f"model.path={shared_dir / 'models' / 'minilm-l6'}",
+        "cells=['t5/sst2/*/dense','t5/cola/*/dense','t5/stsb/*/dense']",
+    )
+    blocked = {c.cell.task: c.blocked for c in small.selected()}
+    assert blocked["sst2"] is None and blocked["stsb"] is None
+    assert "cola" in blocked["cola"] and "not at hand" in blocked["cola"]
+
+
+def test_encoder_weights_are_the_published_counts() -> None:
+    base = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072}
+    large = {"num_hidden_layers": 24, "hidden_size": 1024, "intermediate_size": 4096}
+    mobile = {"num_hidden_layers": 24, "hidden_size": 512, "intermediate_size": 512}
+    mobile["intra_bottleneck_size"] = 128
+    assert encoder_weights(base) == 84_934_656
+    assert encoder_weights(large) == 301_989_888
+    assert encoder_weights(mobile) == 20_054_016
+    assert encoder_weights(mobile, 14) == 11_698_176

@@ -1,0 +1,46 @@
+"""The command line's grammar: what is refused, and what the refusal says to type."""
+
+from __future__ import annotations
+
+import pytest
+
+from obert_sweeps.request import read
+from obert_sweeps.schema import RequestError
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["tabel=5"], "tabel"),
+        (["task=sst3"], "sst2"),
+        (["task=sst2", "task.max_lenght=64"], "task.max_lenght"),
+        (["method=[obert,magnitude]"], "cells="),
+        (["task=sst2,stsb"], "cells="),
+        (["method.num_grads=4"], "method="),
+        (["method=obert", "+method.extra=1"], "added"),
+        (["method=obert", "~method.damp"], "added"),
+        (["vary=some"], "vary="),
+        (["format=yaml"], "format="),
+        (["budget.max_epoch=1"], "budget.max_epoch"),
+        (["seeds=[1"], "cannot read"),
+        (["preset=huge"], "demo"),
+        (["budget.max_epochs=many"], "max_epochs"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_name(overrides: list[str], says: str) -> None:
+    with pytest.raises(RequestError) as error:
+        read(overrides)
+    assert says in str(error.value)
+
+
+def test_leaves_hold_every_file_of_every_group(project_root) -> None:
+    loaded = read([])
+    for group, leaves in loaded.leaves.items():
+        files = {p.stem for p in (project_root / "conf" / group).glob("*.yaml")}
+        assert set(leaves) == files
+
+
+def test_groups_are_empty_by_default() -> None:
+    loaded = read(["table=5"])
+    assert loaded.choices == {}
+    assert all(loaded.request[g] is None for g in ("task", "model", "method", "sparsity"))
