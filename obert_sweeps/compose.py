@@ -38,6 +38,7 @@ class Link(Training):
     teacher: str | None = None
     distill: Any = None
     method_overrides: dict[str, Any] = field(default_factory=dict)
+    checkpoint: dict[str, Any] = field(default_factory=dict)  # model keys for `start: checkpoint`
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Composer:
         OmegaConf.set_struct(node, True)
         what = f"{group} '{name}'"
         if between:
-            node = strict_merge(node, between, f"the schedule's method_overrides of {what}")
+            node = strict_merge(node, between, f"what the schedule says of {what}")
         overlay = self.preset[group] if group in PRESET_GROUPS else {}
         for key in ("*", name):
             if overlay.get(key):
@@ -128,7 +129,7 @@ class Composer:
             "method_source": method.pop("source", ""),
             "method_assumed": method.pop("assumed", None) or {},
         }
-        model = self.leaf("model", cell.model)
+        model = self.leaf("model", cell.model, link.checkpoint)
         for leaf in (task, model):
             leaf.pop("note", None)
         recipe = {

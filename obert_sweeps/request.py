@@ -26,6 +26,7 @@ from .schema import RequestError
 CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
 CHAIN_GROUPS = ("schedule", "distill")  # chosen for table=0 alone
 LEAF_GROUPS = CELL_GROUPS + CHAIN_GROUPS
+MARK = "leaf_"  # a key of Hydra's grammar must not begin with a digit, and 2of4 does
 
 
 @dataclass
@@ -129,7 +130,7 @@ def read(overrides: list[str]) -> Loaded:
             request = compose("config", overrides=overrides)
             loader = GlobalHydra.instance().config_loader()
             names = {g: loader.get_group_options(g) for g in LEAF_GROUPS}
-            every = [f"+{g}@leaf.{g}.{n}={n}" for g in LEAF_GROUPS for n in names[g]]
+            every = [f"+{g}@leaf.{g}.{MARK}{n}={n}" for g in LEAF_GROUPS for n in names[g]]
             search = [o for o in overrides if o.startswith("hydra.searchpath")]
             leaves = OmegaConf.to_container(
                 compose("config", overrides=[*every, *search]).leaf, resolve=True
@@ -137,9 +138,11 @@ def read(overrides: list[str]) -> Loaded:
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise RequestError(_explain(error)) from error
     _check_root(request)
-    return Loaded(
-        request, choices, leaf_overrides, {g: leaves.get(g, {}) for g in LEAF_GROUPS}, parsed
-    )
+    every_leaf = {
+        group: {name.removeprefix(MARK): leaf for name, leaf in leaves.get(group, {}).items()}
+        for group in LEAF_GROUPS
+    }
+    return Loaded(request, choices, leaf_overrides, every_leaf, parsed)
 
 
 def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Override]]]:

@@ -1,7 +1,7 @@
 """Results on disk: the truth about what is done. Knows files, not what a stage means.
 
-    ROOT/stages/<id>/  stage.json  lease.<n>.json  metrics.jsonl  log.txt  checkpoint-<step>/
-                       model/  failure.json  result.json
+    ROOT/stages/<id>/ stage.json lease.<n>.json metrics.jsonl log.txt checkpoint-<step>/ model/
+                      failure.json result.json
     ROOT/cells/<cell id>.seed<seed>.json    ROOT/report/    ROOT/replay/
 
 A file or folder appears whole or not at all: it is written beside its place, flushed to disk and
@@ -31,7 +31,7 @@ __all__ = ["Held", "Lease", "LeaseLost", "LeaseState", "StageFolder", "Store"]
 KEPT_CHECKPOINTS = 2
 
 _MANIFEST = "manifest.json"
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -49,7 +49,7 @@ def write_json(path: Path, content: Any) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
+    _flush(path.parent)
 
 
 def read_json(path: Path) -> Any | None:
@@ -60,7 +60,7 @@ def read_json(path: Path) -> Any | None:
         return None
 
 
-def _flush_folder(path: Path) -> None:
+def _flush(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -129,28 +129,26 @@ class StageFolder:
 
     def records(self) -> list[dict[str, Any]]:
         """All whole lines; a torn one is left out."""
-        try:
+        lines: list[bytes] = []
+        with suppress(FileNotFoundError, NotADirectoryError):
             lines = (self.path / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
         return [record for record in map(_record, lines) if record is not None]
 
     def last_record(self) -> dict[str, Any] | None:
         """The newest whole line, without reading the file from its start."""
         try:
             with (self.path / "metrics.jsonl").open("rb") as file:
-                start, tail = file.seek(0, os.SEEK_END), b""
-                while start > 0:
-                    step = min(8192, start)
-                    start -= step
+                end, tail = file.seek(0, os.SEEK_END), b""
+                while end > 0:
+                    start = max(0, end - 8192)
                     file.seek(start)
-                    tail = file.read(step) + tail
+                    tail, end = file.read(end - start) + tail, start
                     lines = tail.split(b"\n")[:-1]
                     for line in reversed(lines if start == 0 else lines[1:]):
                         if (record := _record(line)) is not None:
                             return record
         except (FileNotFoundError, NotADirectoryError):
-            pass
+            return None
         return None
 
     def rewind(self, step: int) -> None:
@@ -172,16 +170,14 @@ class StageFolder:
             files = sorted(p for p in part.rglob("*") if p.is_file())
             manifest = {p.relative_to(part).as_posix(): _digest(p) for p in files}
             for file in files:
-                handle = os.open(file, os.O_RDONLY)
-                os.fsync(handle)
-                os.close(handle)
+                _flush(file)
             write_json(part / _MANIFEST, manifest)
             self._check_lease()
             target = self.path / name
             if target.exists():  # a non-empty folder cannot be replaced in one step
                 os.replace(target, self.path / f".{name}.{os.getpid()}.old.part")
             os.replace(part, target)
-            _flush_folder(self.path)
+            _flush(self.path)
         finally:
             self._clean()
 
@@ -195,12 +191,8 @@ class StageFolder:
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first; not verified."""
-        found = {}
-        with suppress(FileNotFoundError, NotADirectoryError):
-            for name in os.listdir(self.path):
-                if match := _CHECKPOINT.fullmatch(name):
-                    found[int(match[1])] = self.path / name
-        return [found[step] for step in sorted(found)]
+        paths = [p for p in self.path.glob("checkpoint-*") if _CHECKPOINT.fullmatch(p.name)]
+        return sorted(paths, key=lambda path: int(path.name.partition("-")[2]))
 
     def latest_checkpoint(self) -> Path | None:
         """The newest checkpoint whose files are as they were written; says which were not."""
@@ -290,8 +282,8 @@ class Store:
         write_json(self.root / "cells" / f"{slug}.seed{int(record['seed'])}.json", record)
 
     def cells(self) -> list[dict[str, Any]]:
-        found = map(read_json, sorted((self.root / "cells").glob("[!.]*.json")))
-        return [record for record in found if isinstance(record, dict)]
+        paths = sorted((self.root / "cells").glob("[!.]*.json"))
+        return [record for record in map(read_json, paths) if isinstance(record, dict)]
 
     def check_writable(self) -> None:
         """Raises RequestError if nothing can be written here. Leaves nothing behind."""

@@ -1,4 +1,4 @@
-"""`plan`: the DAG before anything is paid for: stages, sharing, GPU-hours, disk, what is missing."""
+"""`plan`: before anything is paid for: stages, sharing, GPU-hours, disk, what is missing."""
 
 from __future__ import annotations
 
@@ -76,11 +76,18 @@ def show(plan: Plan, document: dict[str, Any]) -> None:
         f"\n{totals['cells']} cells, {len(plan.seeds)} seed(s), preset {plan.preset}: "
         f"{totals['stages']} stages ({totals['stages_without_sharing']} without sharing), "
         f"{totals['finished']} done.\nTo do: about {totals['gpu_hours']:.3g} A100-hours, "
-        f"{totals['disk_bytes'] / 1e9:.3g} GB of results, before distillation's and the data's own."
+        f"{totals['disk_bytes'] / 1e9:.3g} GB of results, checkpoints and data apart."
     )
-    for cell in plan.selected():
-        if cell.blocked:
-            out.print(f"blocked  {cell.cell.id}: {cell.blocked}")
+    for reason, ids in blocked_by_reason(plan).items():
+        out.print(f"blocked, {len(ids)} cells: {reason}\n  {' '.join(ids)}")
+
+
+def blocked_by_reason(plan: Plan) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for planned in plan.selected():
+        if planned.blocked:
+            reasons.setdefault(planned.blocked, []).append(planned.cell.id)
+    return reasons
 
 
 def by_kind(stages: list[Stage], document: dict[str, Any]) -> list[list[str]]:

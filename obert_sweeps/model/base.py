@@ -80,14 +80,15 @@ class Encoder(ABC):
         vocab_size: int | None = None,
         folder: str | None = None,
         layers: int | None = None,
-        new_head: bool = False,
+        new_head: bool | None = None,
     ) -> Any:
         """The model in float32 with SDPA attention, in train mode as torch makes it.
 
         Weights come from `folder` (a stage's model/), else from the checkpoint, else they are
-        random. A head that the source lacks, or any with `new_head`, is drawn from torch's global
-        generator: seed it first. `vocab_size` is what the tokenizer needs; it sets the size of a
-        model made from nothing. `layers` keeps the first so many.
+        random. `new_head` None draws a head that the source lacks, True draws one in any case,
+        False refuses a source without one; draws are from torch's global generator: seed it first.
+        `vocab_size` is what the tokenizer needs; it sets the size of a model made from nothing.
+        `layers` keeps the first so many.
 
         StageError if the source lacks encoder weights or does not fit the tokenizer.
         """
@@ -97,7 +98,7 @@ class Encoder(ABC):
         model = (
             self._from_nothing(head, num_labels, vocab_size)
             if source is None
-            else self._load(source, head, num_labels, local=bool(folder or self.path))
+            else self._load(source, head, num_labels, bool(folder or self.path), new_head is False)
         )
         rows = model.config.vocab_size
         if vocab_size is not None and rows < vocab_size:
@@ -122,7 +123,7 @@ class Encoder(ABC):
                 config, dtype=torch.float32, attn_implementation="sdpa"
             )
 
-    def _load(self, source: str, head: str, num_labels: int, local: bool) -> Any:
+    def _load(self, source: str, head: str, num_labels: int, local: bool, whole: bool) -> Any:
         if local:
             found = check_checkpoint(source)["model_type"]
             if found != self.model_type:
@@ -152,11 +153,11 @@ class Encoder(ABC):
         lacking = sorted(
             key
             for key in {*info["missing_keys"], *mismatched}
-            if key.startswith(body) and not key.startswith(f"{body}pooler.")
+            if whole or (key.startswith(body) and not key.startswith(f"{body}pooler."))
         )
         if lacking:
             raise StageError(
-                f"the checkpoint {source} lacks {len(lacking)} of the encoder's weights, or has"
+                f"the checkpoint {source} lacks {len(lacking)} of the weights needed, or has"
                 f" them in another shape: {', '.join(lacking[:3])}"
                 f"{' …' if len(lacking) > 3 else ''}. Its config.json belongs to another model."
             )

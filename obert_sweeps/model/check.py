@@ -31,8 +31,9 @@ def check_checkpoint(path: str) -> dict[str, Any]:
         others = sorted(f.name for pattern in ("*.bin", "*.h5") for f in folder.glob(pattern))
         found = f" ({', '.join(others)} is not read: it may run code)" if others else ""
         raise RequestError(
-            f"the model folder {folder} has no weights{found}: neither {' nor '.join(WEIGHTS)}. Save"
-            " the model with save_pretrained (safetensors) into it, or name another: model.path=DIR"
+            f"the model folder {folder} has no weights{found}: neither {' nor '.join(WEIGHTS)}."
+            " Save the model into it with save_pretrained (safetensors), or name another:"
+            " model.path=DIR"
         )
     return config
 

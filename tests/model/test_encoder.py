@@ -215,7 +215,7 @@ def test_a_checkpoint_of_the_other_kind_is_refused(tmp_path: Path) -> None:
 def test_tokenizers_come_from_the_folder(tmp_path: Path) -> None:
     assert tiny().tokenizer() is None
     folder = checkpoint(tmp_path / "model")
-    with pytest.raises(StageError, match="tokenizer.json"):
+    with pytest.raises(StageError, match=r"tokenizer\.json"):
         Bert(name="t", path=str(tmp_path)).tokenizer()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film", "##s"]
     BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
@@ -227,7 +227,7 @@ def test_tokenizers_come_from_the_folder(tmp_path: Path) -> None:
 
 
 def test_nothing_to_start_from_is_refused() -> None:
-    with pytest.raises(RequestError, match="model.path=DIR"):
+    with pytest.raises(RequestError, match=r"model\.path=DIR"):
         Bert(name="bert_base", config=TINY)
 
 

@@ -1,0 +1,1 @@
+"""Pruning methods: one file each, made from the `_target_` of its leaf in conf/method."""

@@ -1,0 +1,66 @@
+"""The method protocol: which weights go, and how the rest are updated.
+
+Four verbs, each with an empty default. How the document's methods fit them:
+
+* magnitude: `prune` zeroes the lowest |w|.
+* obert: `prune` scores with gradients, compensates, zeroes.
+* l0: `attach` puts gates on the layers, `penalty` is lambda times the expected kept share, the last
+  `prune` closes the gates.
+* movement: `attach` puts scores on the layers, `prune` sets a new threshold, the last one makes
+  masks; soft movement has lambda times the sigmoid of the scores as `penalty`.
+* platon: `after_step` keeps moving averages of |w g|, `prune` zeroes the lowest scores; what is
+  zeroed may grow again until the last one.
+
+The loop calls them in this order: `attach` once; then for each optimiser step, `prune` when the
+schedule says so, forward, backward of loss + `penalty`, optimiser step, `after_step` (gradients
+are still there), masks re-applied. A method with state keeps it in parameters and buffers, so that
+`state_dict` saves and restores it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..sparsity.mask import Masks
+from ..sparsity.pattern import Pattern
+
+Gradients = Callable[[int, int], Iterator[dict[str, torch.Tensor]]]
+
+
+@dataclass
+class PruneStep:
+    """One pruning step, as the schedule asks for it."""
+
+    layers: dict[str, nn.Linear]  # the prunable layers, by name
+    masks: Masks  # what is pruned so far; `prune` replaces it
+    pattern: Pattern
+    level: float  # share of prunable weights to be zero after this step, 0..1
+    final: bool  # no pruning step follows
+    gradients: Gradients
+    """`gradients(count, batch_size)` yields so many mini-batch gradients by layer name: mean
+    hard-label task loss of `batch_size` rows, eval mode, float32, each shaped like its weight. The
+    dicts are valid until the next one is drawn."""
+    seed: int = 0
+
+
+class Method(nn.Module):
+    """Keyword-only, typed constructor: it is the schema of the method's configuration leaf."""
+
+    def attach(self, layers: dict[str, nn.Linear], masks: Masks) -> list[dict[str, Any]]:
+        """Prepare the layers; return extra optimiser parameter groups."""
+        return []
+
+    def penalty(self) -> torch.Tensor | None:
+        """A scalar added to the loss, with gradient; None for nothing."""
+        return None
+
+    def after_step(self) -> None:
+        """See the gradients of the optimiser step just taken (clipped, not yet cleared)."""
+
+    def prune(self, step: PruneStep) -> None:
+        """Bring `step.masks` to `step.level` and the weights in line with it, in place."""

@@ -1,0 +1,25 @@
+"""No pruning."""
+
+from __future__ import annotations
+
+from ..schema import StageError
+from .base import Method, PruneStep
+
+
+class Dense(Method):
+    """Prunes nothing: dense training, and training with fixed masks.
+
+    Source: none needed. No hyper-parameters. It refuses a pruning step above sparsity 0, so that a
+    schedule that prunes is not silently left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def prune(self, step: PruneStep) -> None:
+        """StageError for any sparsity above 0."""
+        if step.level > 0:
+            raise StageError(
+                f"method dense prunes nothing, but the schedule asks for a sparsity of"
+                f" {step.level:g}. Choose another method, or a schedule without pruning."
+            )

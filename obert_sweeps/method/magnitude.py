@@ -1,0 +1,46 @@
+"""Magnitude pruning."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from ..schema import RequestError
+from ..sparsity.pattern import Scope
+from .base import Method, PruneStep
+
+
+class Magnitude(Method):
+    """The weights of lowest magnitude go; the rest stay as they are.
+
+    A single weight costs |w|, a block the mean |w| of its members, and of a group of an N:M pattern
+    the smallest go. One-shot or gradual, as the schedule says. Pruned weights stay pruned.
+
+    Source: Zhu & Gupta 2017 for the gradual schedule; sparseml modifier_pruning_magnitude.py and
+    mask_creator.py for the rules (its GlobalMagnitude is scope global, its Magnitude scope tensor).
+
+    scope: "global" ranks the weights of all layers together, "tensor" those of each layer apart,
+    every layer to the same sparsity. No effect on N:M patterns, which choose in each group.
+
+    Caveats: a global ranking can empty a layer whose weights are small; it looks at no data.
+    """
+
+    def __init__(self, *, scope: Scope = "global") -> None:
+        super().__init__()
+        check_scope(scope)
+        self.scope = scope
+
+    def prune(self, step: PruneStep) -> None:
+        costs = {
+            name: step.pattern.costs(layer.weight.detach().abs(), name)
+            for name, layer in step.layers.items()
+        }
+        step.masks.replace(step.pattern.select(costs, step.level, self.scope, step.masks.keep))
+        step.masks.apply()
+
+
+def check_scope(scope: str) -> None:
+    """RequestError unless `scope` is one that patterns know."""
+    if scope not in get_args(Scope):
+        raise RequestError(
+            f"method.scope {scope!r} is unknown. Choose one of: {', '.join(get_args(Scope))}."
+        )

@@ -1,0 +1,129 @@
+"""Ray up, Ray down: a cluster of this machine alone or one that is there already, and quiet."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from ..lease import process_start
+from ..schema import RequestError
+from .inline import interruptible
+
+_PREFIX = "obert-"
+_OBJECT_STORE_BYTES = 200 * 10**6  # stages exchange files, not objects
+
+# For the driver: Tune writes no logs and no snapshots of its own, prints nothing and leaves the
+# signals to us.
+_DRIVER = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+
+# For the workers, who inherit it or get it with the job: relative paths mean what they meant, a
+# stage without a GPU sees none, and idle OpenMP threads do not spin on cores that others use.
+_WORKER = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+}
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Environment variables for a while; what the user has set himself stays."""
+    new = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def session(cluster: dict[str, Any], shared: Path) -> Iterator[Path]:
+    """Ray, running; yields a folder for Tune's bookkeeping, which vanishes with the session.
+
+    `cluster`: the keys of conf/cluster/local.yaml. `shared`: a folder that every node sees.
+    Raises RequestError where Ray cannot be started or reached, Interrupted on a signal meanwhile.
+    """
+    address = cluster.get("address")
+    place = _short_temporary_folder()
+    _remove_leftovers(place)
+    own = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
+    bookkeeping = Path(tempfile.mkdtemp(prefix=".tune-", dir=shared)) if address else own / "tune"
+    if address:
+        wanted = {"address": address, "runtime_env": {"env_vars": _WORKER}}
+    else:
+        gpus = cluster.get("gpus", "auto")
+        wanted = {
+            "address": "local",
+            "num_cpus": cluster.get("cpus"),
+            "num_gpus": None if gpus == "auto" else gpus,
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "_temp_dir": str(own / "ray"),
+        }
+    with environment(**_DRIVER, **_WORKER), _quiet():
+        try:
+            _start(wanted)
+            yield bookkeeping
+        finally:
+            ray.shutdown()
+            shutil.rmtree(own, ignore_errors=True)
+            shutil.rmtree(bookkeeping, ignore_errors=True)
+
+
+def _start(wanted: dict[str, Any]) -> None:
+    try:
+        with interruptible():
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **wanted)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise RequestError(
+            f"Ray did not start ({type(error).__name__}: {error}). Try without it: "
+            "obert-sweeps run cluster=inline; or see what is wrong: obert-sweeps doctor"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What Ray and Tune say through logging, warnings and on stdout goes nowhere; dead workers, for
+    one, are announced on stdout. So a listener must not print there.
+    """
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _short_temporary_folder() -> Path:
+    """Ray puts sockets some 70 characters below its folder; a socket's path has at most 107."""
+    place = Path(tempfile.gettempdir())
+    return place if len(str(place)) <= 15 else Path("/tmp")
+
+
+def _remove_leftovers(place: Path) -> None:
+    """Folders of drivers that were killed."""
+    for folder in place.glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and process_start(int(pid)) is None and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)

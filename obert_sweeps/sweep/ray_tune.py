@@ -1,0 +1,279 @@
+"""Stages as the trials of one Ray Tuner, whose searcher hands them out in the DAG's order.
+
+Ray schedules, places and restarts; what is done is read from the store, so nothing of Tune's own
+bookkeeping outlives the run. A stage's own failure is an outcome; only the death of its process is
+a failure to Tune, which starts the stage again, and it goes on from its checkpoint in the store.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from ..schema import Interrupted, RequestError, Runtime, Stage
+from .ledger import Ledger
+from .ray_session import environment, session
+from .workers import RUN_STAGE, carry_out, runtime_of
+
+# How many stages Tune may queue for room. With one, a large stage that waits blocks all behind it;
+# with many, a stage that becomes urgent later waits behind those queued before it.
+_MOST_PENDING = 16
+
+
+class _Stop(BaseException):
+    """Leaves Tune's loop at once; it would take an Exception for a failed trial."""
+
+
+class _Run:
+    """What searcher, callback and stopper share, and what makes the loop stop from outside a trial:
+    a signal, or an error of the listener.
+    """
+
+    def __init__(self, ledger: Ledger, max_failures: int) -> None:
+        self.ledger = ledger
+        self.max_failures = max_failures
+        self.signum: int | None = None
+        self.error: Exception | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Run:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tune writes its configuration down, to restore it some day, which we never do."""
+        return str, ()
+
+    def check(self) -> None:
+        if self.signum is not None or self.error is not None:
+            raise _Stop
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM take hold at the next turn of Tune's loop (0.1 s)."""
+
+        def stop(signum: int, frame: FrameType | None) -> None:
+            self.signum = signum
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """An error of ours must end the run, not count as a failure of the trial at hand."""
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            raise _Stop from error
+
+
+class StageTrial(tune.Trainable):
+    """A worker process. One step is one stage; a reused process takes the next stage's config."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        stages: dict[str, str] | None = None,
+        run_stage: str = RUN_STAGE,
+    ) -> None:
+        self._stages = stages or {}
+        self._run_stage = run_stage
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+    def step(self) -> dict[str, Any]:
+        stage, runtime = json.loads(self._stages[self.config["stage"]])
+        outcome = carry_out(stage, runtime, self._run_stage)
+        return {"done": True, "outcome": json.dumps(outcome)}
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """One bundle: the stage's process. Its helper processes would be further bundles."""
+        return tune.PlacementGroupFactory([bundle(config["resources"])])
+
+
+class StageSearcher(Searcher):
+    """Suggests ready stages: None while waiting, FINISHED when every stage has come to its end."""
+
+    def __init__(self, run: _Run) -> None:
+        super().__init__()
+        self._run = run
+        self._stage_of: dict[str, str] = {}  # trial id -> stage id
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        self._run.check()
+        with self._run.guard():
+            self._run.ledger.look_at_held()
+        frontier = self._run.ledger.frontier
+        if frontier.all_done:
+            return str(Searcher.FINISHED)
+        stage = frontier.next_ready()
+        if stage is None:
+            return None
+        frontier.started(stage.id)
+        self._stage_of[trial_id] = stage.id
+        return {"stage": stage.id, "resources": stage.resources}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        name = self._stage_of.pop(trial_id)
+        if not error and result and "outcome" in result:
+            outcome = json.loads(result["outcome"])
+        else:
+            reason = (
+                f"its process died {self._run.max_failures + 1} times (killed, or out of memory)"
+            )
+            outcome = {"id": name, "status": "failed", "reason": reason}
+        with self._run.guard():
+            self._run.ledger.ended(name, outcome)
+
+    def save(self, checkpoint_path: str) -> None:
+        """The store is the truth; Tune has nothing to save."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("run the same command again instead")
+
+
+class _Starts(tune.Callback):
+    """Tells when a stage's process begins, and when it begins again after its death."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        deaths = trial.num_failures
+        again = f"its process died; started again ({deaths} of {self._run.max_failures})"
+        with self._run.guard():
+            self._run.ledger.started(trial.config["stage"], again if deaths else "")
+
+
+class _Stopper(tune.Stopper):
+    """Asked once a turn of Tune's loop."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        self._run.check()
+        return False
+
+
+def bundle(resources: dict[str, float]) -> dict[str, float]:
+    """Ray's words for a stage's resources."""
+    return {name.upper(): float(amount) for name, amount in resources.items() if amount}
+
+
+def check_demand(stages: Sequence[Stage], nodes: Sequence[dict[str, float]]) -> None:
+    """Raises RequestError naming the stages that fit on no node: Ray would wait for ever."""
+    for stage in stages:
+        asked = bundle(stage.resources)
+        gpus = asked.get("GPU", 0.0)
+        said = " and ".join(f"{amount:g} {name}" for name, amount in asked.items())
+        if gpus > 1 and not gpus.is_integer():
+            raise RequestError(
+                f"stage {stage.name} ({stage.id}) asks for {said}: more than one GPU come whole. "
+                "Ask for a whole number, or for a share of one"
+            )
+        if not any(all(node.get(k, 0.0) >= v for k, v in asked.items()) for node in nodes):
+            largest = ", ".join(
+                f"{max((node.get(name, 0.0) for node in nodes), default=0.0):g} {name}"
+                for name in asked
+            )
+            raise RequestError(
+                f"stage {stage.name} ({stage.id}) asks for {said} and no node of the cluster has "
+                f"more than {largest}. Ask for less (cluster.cpus_per_stage=1), or name a larger "
+                "cluster (cluster.address=HOST:PORT)"
+            )
+
+
+def _most_at_once(stages: Sequence[Stage], nodes: Sequence[dict[str, float]]) -> int:
+    least = min(max(stage.resources.get("cpu", 1.0), 0.01) for stage in stages)
+    return max(1, math.floor(sum(node.get("CPU", 0.0) for node in nodes) / least))
+
+
+def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: str) -> None:
+    """Run all stages of the ledger on Ray; see `sweep.run_plan`."""
+    frontier, root = ledger.frontier, ledger.store.root
+    todo = [stage for stage in frontier.stages.values() if frontier.state[stage.id] != "done"]
+    run = _Run(ledger, int(cluster.get("max_failures", 3)))
+    runtime = replace(runtime, store=str(root))  # a worker may have another working directory
+    payload = {
+        stage.id: json.dumps([stage.as_dict(), asdict(runtime_of(stage, runtime))])
+        for stage in todo
+    }
+    max_concurrent = cluster.get("max_concurrent")
+    reuse = cluster.get("reuse_actors", "auto")
+    if reuse == "auto":  # a GPU's memory is given back for certain only by the end of a process
+        reuse = not any(stage.resources.get("gpu") for stage in todo)
+    with session(cluster, root) as bookkeeping, run.on_signals():
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        check_demand(todo, nodes)
+        pending = min(_MOST_PENDING, _most_at_once(todo, nodes))
+        try:
+            _fit(
+                tune.with_parameters(StageTrial, stages=payload, run_stage=run_stage),
+                StageSearcher(run),
+                tune.RunConfig(
+                    name="sweep",
+                    storage_path=str(bookkeeping),
+                    stop=_Stopper(run),
+                    failure_config=tune.FailureConfig(max_failures=run.max_failures),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    callbacks=[_Starts(run)],
+                    verbose=0,
+                ),
+                reuse=bool(reuse),
+                max_concurrent=max_concurrent,
+                pending=pending,
+            )
+        except _Stop:
+            if run.error is not None:
+                raise run.error from None
+    if run.signum is not None:
+        raise Interrupted(run.signum)
+
+
+def _fit(
+    trainable: Any,
+    searcher: Searcher,
+    run_config: tune.RunConfig,
+    *,
+    reuse: bool,
+    max_concurrent: int | None,
+    pending: int,
+) -> None:
+    with environment(TUNE_MAX_PENDING_TRIALS_PG=str(pending)):
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                reuse_actors=reuse,
+                max_concurrent_trials=max_concurrent,
+                trial_name_creator=lambda trial: trial.config["stage"],
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=run_config,
+        ).fit()

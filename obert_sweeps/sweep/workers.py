@@ -1,0 +1,42 @@
+"""Where stages run: what every runner does around one stage, in whichever process."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from dataclasses import replace
+from typing import Any
+
+from ..schema import Interrupted, Runtime, Stage
+from ..store import Store
+
+RUN_STAGE = "obert_sweeps.trial:run_stage"
+
+
+def runtime_of(stage: Stage, runtime: Runtime) -> Runtime:
+    """The runtime of one stage. The same under every runner, since threads change float sums."""
+    threads = max(1, int(stage.resources.get("cpu", 1)))
+    device = runtime.device
+    if device == "auto":
+        device = "cuda" if stage.resources.get("gpu", 0) else "cpu"
+    return replace(runtime, threads=threads, device=device)
+
+
+def carry_out(stage: dict[str, Any], runtime: dict[str, Any], run_stage: str) -> dict[str, Any]:
+    """Run one stage to its outcome {id, status, reason}; raises only Interrupted.
+
+    `run_stage` is "module:function", imported here so that the driver never imports torch. What
+    it raises is a fault of the program, not of the machine: it becomes the outcome, with the
+    traceback in the stage's log, and is not tried again.
+    """
+    try:
+        module, _, function = run_stage.partition(":")
+        outcome = getattr(importlib.import_module(module), function)(stage, runtime)
+        return {"id": stage["id"], "status": outcome["status"], "reason": outcome.get("reason")}
+    except Interrupted:
+        raise
+    except Exception as error:
+        folder = Store(runtime["store"]).folder(stage["id"])
+        folder.log(traceback.format_exc())
+        reason = f"{type(error).__name__}: {error} (traceback in {folder.path / 'log.txt'})"
+        return {"id": stage["id"], "status": "failed", "reason": reason}

@@ -1,0 +1,89 @@
+"""What a run shows: plain lines away from a terminal, a table in one."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from obert_sweeps.schema import Stage
+from obert_sweeps.store import Store
+from obert_sweeps.sweep.events import Event
+from obert_sweeps.sweep.progress import Progress, duration
+
+STAGES = [Stage(i, f"dense sst2 {i}", {}, 0, cost={"seconds": 10.0}) for i in ("a", "b", "c", "d")]
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (0.4, 59.6, 185, 7800, 273600)] == [
+        "0 s",
+        "1 min 00 s",
+        "3 min 05 s",
+        "2 h 10 min",
+        "3 d 4 h",
+    ]
+
+
+def test_one_line_for_each_change(tmp_path: Path) -> None:
+    out = io.StringIO()
+    with Progress(STAGES, Store(str(tmp_path)), out) as progress:
+        tell = progress.on_event
+        tell(Event("finished", "a", {"status": "done"}))  # found finished: counted only
+        tell(Event("finished", "of another plan", {"status": "done"}))
+        tell(Event("started", "b", time=100.0))
+        tell(Event("started", "b", reason="its process died; started again (1 of 3)", time=100))
+        tell(Event("finished", "b", {"status": "not_converged", "reason": "NaN"}, time=130.0))
+        tell(Event("started", "c", time=130.0))
+        tell(Event("held", "c", reason="run by driver X"))
+        tell(Event("started", "c", time=140.0))
+        tell(Event("failed", "c", reason="no [data] here", time=141.0))
+        tell(Event("blocked", "d", reason="parent dense sst2 c failed: no [data] here"))
+        assert progress.counts().startswith("2/4 done, 1 failed, 1 blocked, about 0 s left")
+    assert out.getvalue().splitlines() == [
+        "[1/4] started  dense sst2 b",
+        "[1/4] started  dense sst2 b: its process died; started again (1 of 3)",
+        "[2/4] not converged in 30 s  dense sst2 b: NaN",
+        "[2/4] started  dense sst2 c",
+        "[2/4] waiting  dense sst2 c: run by driver X",
+        "[2/4] started  dense sst2 c",
+        "[2/4] failed in 1 s  dense sst2 c: no [data] here",
+        "[2/4] blocked  dense sst2 d: parent dense sst2 c failed: no [data] here",
+    ]
+
+
+def test_the_table_shows_epoch_rate_and_time_left(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    progress = Progress(STAGES, store, io.StringIO())
+    folder = store.folder("a")
+    record = {"steps": 100, "epochs": 2, "samples_per_second": 64.2}
+    folder.append({**record, "step": 5, "epoch": 0.1, "time": 50.0})  # of a run before this one
+    progress.on_event(Event("started", "a", time=100.0))
+    for step, time, left in ((10, 101.0, ""), (30, 105.0, "14 s")):
+        folder.append({**record, "step": step, "epoch": step / 50, "time": time})
+        progress._running["a"].read = 0.0
+        console = Console(file=io.StringIO(), width=100, record=True)
+        console.print(progress.table())
+        lines = console.export_text().splitlines()
+        expected = f"dense sst2 a {step / 50:.1f}/2 64/s {left}".split()
+        assert lines[1].split() == expected
+        assert lines[2].startswith("0/4 done;")
+    folder.append({"step": 30, "epoch": 1, "metrics": {"accuracy": 90.0}, "time": 106.0})
+    progress._running["a"].read = 0.0
+    progress.table()
+    assert progress._running["a"].row()[1] == "0.6/2"  # an evaluation says nothing of speed
+
+
+def test_a_terminal_gets_the_table_and_what_went_wrong(tmp_path: Path) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    with Progress(STAGES, Store(str(tmp_path)), out) as progress:
+        progress.on_event(Event("started", "a"))
+        progress.on_event(Event("finished", "a", {"status": "done"}))
+        progress.on_event(Event("failed", "b", reason="bad"))
+    text = out.getvalue()
+    assert "failed  dense sst2 b: bad" in text
+    assert "started  dense sst2 a" not in text and "1/4 done, 1 failed" in text
