@@ -14,7 +14,7 @@ from typing import Any
 
 from .schema import RequestError
 
-PACKAGE = __name__.rpartition(".")[0]
+PACKAGE = "obert_sweeps"
 
 
 def make(leaf: Mapping[str, Any], allow_targets: Sequence[str] = ()) -> Any:

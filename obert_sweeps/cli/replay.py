@@ -8,6 +8,7 @@ from pathlib import Path
 from ..request import Loaded
 from ..schema import RequestError, Stage
 from ..store import Store
+from ..sweep.workers import runtime_of as of_stage
 from .answer import console, notice, print_json
 from .run import runtime_of
 from .status import find_stage
@@ -32,7 +33,7 @@ def main(loaded: Loaded) -> int:
     notice(f"replaying {stage.name} into {runtime.output}")
     from ..trial import run_stage  # torch starts here
 
-    outcome = run_stage(stage.as_dict(), asdict(runtime))
+    outcome = run_stage(stage.as_dict(), asdict(of_stage(stage, runtime)))
     again = Store(runtime.output).result(stage_id)
     before = store.result(stage_id)
     document = {

@@ -1,0 +1,98 @@
+"""Whether local data can serve a task, from parquet metadata alone: for the planner.
+
+Imports neither torch nor transformers nor datasets.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from obert_sweeps.schema import RequestError
+
+
+def check_folder(task: dict[str, Any]) -> dict[str, int]:
+    """Rows by split of a task recipe with `source: folder`.
+
+    Raises RequestError naming the file, what it lacks, and what to type: no folder, no file for a
+    split, no parquet, a column absent, or no rows. For a corpus: the rows of all its files, as
+    `train`, of which the task itself holds some out.
+    """
+    corpus = task.get("corpus")
+    if corpus is not None and "text_columns" not in task:
+        return {"train": _corpus_rows(task, corpus)}
+    name = task["name"]
+    folder = _folder(name, task.get("folder"))
+    columns = needed_columns(task)
+    splits = ["train", *(task.get("evaluation_splits") or ["validation"])]
+    return {split: _rows(name, folder / f"{split}.parquet", columns) for split in splits}
+
+
+def needed_columns(task: dict[str, Any]) -> list[str]:
+    """The columns a task reads: its texts and label, or those of SQuAD."""
+    if "text_columns" in task:
+        return [*task["text_columns"], "label"]
+    return ["id", "question", "context", "answers"]
+
+
+def _corpus_rows(task: dict[str, Any], corpus: list[dict[str, Any]]) -> int:
+    if not corpus:
+        raise RequestError(
+            f"task {task['name']} has no texts to learn from: none of the folders of its corpus is "
+            "at hand. Say data_root=DIR with DIR/<task>/train.parquet for at least one task."
+        )
+    total = 0
+    for part in corpus:
+        name = f"{task['name']} (corpus {part.get('data', '')})"
+        folder = _folder(name, part.get("folder"))
+        total += _rows(name, folder / "train.parquet", list(part["text_columns"]))
+    return total
+
+
+def _folder(name: str, folder: str | None) -> Path:
+    if not folder:
+        raise RequestError(
+            f"task {name} has source: folder but no folder. Say data_root=DIR, which reads "
+            "DIR/<task>/<split>.parquet"
+        )
+    path = Path(folder)
+    if not path.is_dir():
+        raise RequestError(
+            f"the data of {name} are not at hand: {path} is no folder. Put the task's parquet "
+            "files there, or say data_root=DIR (and task.data=NAME for a folder of another name)."
+        )
+    return path
+
+
+def _rows(name: str, file: Path, columns: list[str]) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not file.is_file():
+        have = ", ".join(sorted(p.name for p in file.parent.glob("*.parquet"))) or "no parquet file"
+        raise RequestError(
+            f"{file} is absent and task {name} needs it; the folder holds {have}. Put the file "
+            "there, or say data_root=DIR or task.data=NAME for another folder."
+        )
+    try:
+        with pq.ParquetFile(file) as parquet:
+            there, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or ["unreadable"])[0]
+        raise RequestError(
+            f"{file} cannot be read as parquet ({reason}), so task {name} cannot use it. Write it "
+            "again, or say data_root=DIR for another copy."
+        ) from error
+    absent = [column for column in columns if column not in there]
+    if absent:
+        raise RequestError(
+            f"{file} has no column {', '.join(absent)}, which task {name} needs; it has "
+            f"{', '.join(there)}. Rename its columns as in the hub's data set, or say "
+            "data_root=DIR for another copy."
+        )
+    if rows == 0:
+        raise RequestError(
+            f"{file} has no rows, so task {name} has nothing to read. Put rows there, or say "
+            "data_root=DIR for another copy."
+        )
+    return int(rows)

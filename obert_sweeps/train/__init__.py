@@ -1,0 +1,1 @@
+"""One training stage: the loop, the optimiser step, and what is saved and restored."""

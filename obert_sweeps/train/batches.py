@@ -1,0 +1,153 @@
+"""Which rows make which batch. The order follows from seed and step alone, so any step can be made
+again without replaying those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..task.base import Features, Task
+
+Batch = dict[str, Tensor]
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a model is called with
+
+
+def seed_of(*parts: int) -> int:
+    """One seed from several, well mixed (splitmix64's finaliser): neighbours are unrelated."""
+    mixed = 0
+    for part in parts:
+        mixed = (mixed + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        mixed ^= mixed >> 31
+    return mixed >> 1  # torch takes signed 64-bit seeds
+
+
+class Batches:
+    """Training batches of a task by optimiser step, shuffled anew each epoch, on the CPU.
+
+    Every row comes once an epoch; the last batch of an epoch may be smaller. A batch is padded to
+    its own longest row.
+    """
+
+    def __init__(
+        self, task: Task, features: Features, pad_token_id: int, batch_size: int, seed: int
+    ) -> None:
+        self.task = task
+        self.rows = features.rows
+        self.pad_token_id = pad_token_id
+        self.batch_size = batch_size
+        self.seed = seed
+        self.steps_per_epoch = -(-len(self.rows) // batch_size)
+        self._shuffled: tuple[int, list[int]] = (-1, [])
+
+    def indices(self, step: int) -> list[int]:
+        """The rows of optimiser step `step`, 0-based over all epochs."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if self._shuffled[0] != epoch:
+            generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
+            order = torch.randperm(len(self.rows), generator=generator).tolist()
+            self._shuffled = (epoch, order)
+        begin = position * self.batch_size
+        return self._shuffled[1][begin : begin + self.batch_size]
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step; what collating draws at random follows from seed and step too."""
+        generator = torch.Generator().manual_seed(seed_of(self.seed, -1, step))
+        rows = [self.rows[i] for i in self.indices(step)]
+        return self.task.collate(rows, self.pad_token_id, generator)
+
+
+class Data:
+    """A task's features, read when first needed: one-shot pruning by magnitude needs no rows."""
+
+    def __init__(
+        self,
+        task: Task,
+        tokenizer: Any,
+        batch_size: int,
+        seed: int,
+        max_train_rows: int | None = None,
+        max_eval_rows: int | None = None,
+    ) -> None:
+        self.task = task
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.seed = seed
+        self.max_train_rows = max_train_rows
+        self.max_eval_rows = max_eval_rows
+
+    @property
+    def pad_token_id(self) -> int:
+        return int(self.tokenizer.pad_token_id or 0)
+
+    @cached_property
+    def train(self) -> Features:
+        return self.task.features("train", self.tokenizer, self.max_train_rows)
+
+    @cached_property
+    def evaluation(self) -> list[Features]:
+        return [
+            self.task.features(split, self.tokenizer, self.max_eval_rows)
+            for split in self.task.evaluation_splits
+        ]
+
+    @cached_property
+    def batches(self) -> Batches:
+        return Batches(self.task, self.train, self.pad_token_id, self.batch_size, self.seed)
+
+
+def counted(head: str, batch: Batch) -> int:
+    """What the mean hard-label loss of a batch is a mean over: rows; masked tokens in MLM."""
+    if head == "mlm":
+        return int((batch["labels"] != -100).sum())
+    return len(batch["input_ids"])
+
+
+def counted_by_teacher(head: str, batch: Batch) -> int:
+    """What the distillation loss is a mean over: rows; real tokens in MLM."""
+    if head == "mlm":
+        return int(batch["attention_mask"].sum())
+    return len(batch["input_ids"])
+
+
+def micro_batches(head: str, batch: Batch, rows: int | None) -> Iterator[Batch]:
+    """Cut a batch into parts of at most `rows` rows, each padded to its own longest only.
+
+    But for spans: a span's loss may see padding, and must not depend on how a batch is cut.
+    """
+    total, width = batch["input_ids"].shape
+    if rows is None or rows >= total:
+        yield batch
+        return
+    for begin in range(0, total, rows):
+        part = {name: tensor[begin : begin + rows] for name, tensor in batch.items()}
+        longest = width if head == "span" else int(part["attention_mask"].sum(dim=1).max())
+        yield {
+            name: tensor[:, :longest].contiguous()
+            if tensor.dim() == 2 and tensor.shape[1] == width
+            else tensor
+            for name, tensor in part.items()
+        }
+
+
+def shares(counts: Sequence[int]) -> list[float]:
+    """Factors that make parts' means add up to the mean of the whole; parts of nothing get 0."""
+    total = sum(counts)
+    return [count / total if total else 0.0 for count in counts]
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Copy to the device, from pinned memory and without waiting where that is a GPU."""
+    if device.type == "cpu":
+        return batch
+    return {k: v.pin_memory().to(device, non_blocking=True) for k, v in batch.items()}
+
+
+def inputs(batch: Batch) -> Batch:
+    """The part of a batch that a model is called with: labels stay behind."""
+    return {name: batch[name] for name in INPUTS if name in batch}

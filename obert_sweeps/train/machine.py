@@ -1,0 +1,53 @@
+"""The machine a stage runs on: set up for it, and described for its result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import transformers
+
+from ..schema import Runtime, StageError
+
+
+def prepare_torch(how: Runtime) -> torch.device:
+    """Set this process up for a stage: its threads, and on CPU deterministic algorithms."""
+    device = torch.device(how.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise StageError(f"device {how.device} is asked for and torch sees no GPU. Say device=cpu.")
+    torch.set_num_threads(how.threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if how.threads > 1 else "false")
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds bugs of others
+    return device
+
+
+def environment(how: Runtime, device: torch.device) -> dict[str, Any]:
+    """What a result may depend on beside its recipe."""
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    if "ray" in sys.modules:
+        versions["ray"] = sys.modules["ray"].__version__
+    return {
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        **versions,
+        "host": platform.node(),
+        "cpu": _cpu_model(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "device": how.device,
+        "threads": how.threads,
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

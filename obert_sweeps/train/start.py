@@ -1,0 +1,140 @@
+"""What a stage starts from: tokenizer, model, masks, teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..model.base import Encoder, quiet
+from ..schema import Distillation, LearningRatePiece, PruningTimes, StageError, Training
+from ..sparsity.mask import Masks
+from ..task.base import Task
+
+MASKS = "masks.safetensors"
+
+
+def training_of(data: Mapping[str, Any]) -> Training:
+    """The schema from a recipe's plain data. StageError for keys it does not have."""
+    try:
+        training = Training(**data)
+        training.learning_rate = [LearningRatePiece(**p) for p in data["learning_rate"]]
+        if data.get("pruning") is not None:
+            training.pruning = PruningTimes(**data["pruning"])
+        if data.get("distill") is not None:
+            training.distill = Distillation(**data["distill"])
+    except TypeError as error:
+        known = ", ".join(field.name for field in fields(Training))
+        raise StageError(
+            f"the recipe's training is not understood: {error}. Keys: {known}"
+        ) from error
+    if training.keep not in ("last", "best"):
+        raise StageError(f"training.keep {training.keep!r} is unknown. Choose last or best.")
+    return training
+
+
+@dataclass
+class Start:
+    tokenizer: Any
+    model: Any
+    layers: dict[str, nn.Linear]
+    masks: Masks
+    teacher: Any | None
+
+
+def start(task: Task, encoder: Encoder, training: Training, parents: Mapping[str, Path]) -> Start:
+    """Build what training begins with; new heads and random weights come from torch's generator.
+
+    `parents` holds the model folder of each role. Weights, tokenizer and masks are those of the
+    role `start`, else of the model's own checkpoint, else made from nothing (the tokenizer by the
+    task). Masks of the role `masks` go before those of `start`. Pruned weights are zero already.
+
+    StageError if the parts do not fit each other.
+    """
+    folder = str(parents["start"]) if "start" in parents else None
+    tokenizer = encoder.tokenizer(folder)
+    if tokenizer is None:
+        tokenizer = _new_tokenizer(task, encoder)
+    model = encoder.build(
+        task.head,
+        task.num_labels,
+        len(tokenizer),
+        folder,
+        training.keep_layers,
+        new_head=True if training.reset_head and folder else None,
+    )
+    longest = getattr(task, "max_length", 0)
+    if longest > model.config.max_position_embeddings:
+        raise StageError(
+            f"task {task.name} has rows of up to {longest} tokens and the model takes"
+            f" {model.config.max_position_embeddings}. Set task.max_length to at most that."
+        )
+    layers = encoder.prunable(model)
+    masks = _masks(layers, training, parents)
+    masks.apply()
+    teacher = None
+    if "teacher" in parents:
+        teacher = encoder.build(
+            task.head, task.num_labels, len(tokenizer), str(parents["teacher"]), new_head=False
+        )
+        if teacher.config.vocab_size != model.config.vocab_size:
+            raise StageError(
+                f"the teacher knows {teacher.config.vocab_size} tokens and the student"
+                f" {model.config.vocab_size}: they need one tokenizer. Choose a teacher that starts"
+                " from the same checkpoint."
+            )
+        teacher.eval().requires_grad_(False)
+    return Start(tokenizer, model, layers, masks, teacher)
+
+
+def save(folder: Path, model: Any, tokenizer: Any, masks: Masks) -> None:
+    """Write model, tokenizer and, unless all is kept, masks: what a stage starts from."""
+    with quiet():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if not masks.is_dense:
+        keep = {name: mask.cpu().contiguous() for name, mask in masks.state_dict().items()}
+        save_file(keep, folder / MASKS, metadata={"kept": "1"})
+
+
+def _new_tokenizer(task: Task, encoder: Encoder) -> Any:
+    make = getattr(task, "make_tokenizer", None)
+    if make is None:
+        raise StageError(
+            f"model {encoder.name} is made from nothing and task {task.name} makes no tokenizer."
+            " Start from a stage of masked-language modelling, or give a checkpoint:"
+            " model.path=DIR"
+        )
+    return make()
+
+
+def _masks(layers: dict[str, nn.Linear], training: Training, parents: Mapping[str, Path]) -> Masks:
+    for role in ("masks", "start"):
+        found = load_masks(parents[role], layers) if role in parents else None
+        if found is not None and not (role == "start" and training.lock_pattern):
+            return Masks(layers, found)
+        if role == "masks" and role in parents:
+            raise StageError(
+                f"{parents[role]} has no {MASKS}: the stage whose masks are wanted pruned nothing."
+                " Name a stage that prunes."
+            )
+    return Masks.from_zeros(layers) if training.lock_pattern else Masks(layers)
+
+
+def load_masks(folder: Path, layers: dict[str, nn.Linear]) -> dict[str, Tensor] | None:
+    """A model folder's masks for `layers` (those of layers dropped since are left out), or None."""
+    file = folder / MASKS
+    if not file.is_file():
+        return None
+    try:
+        found = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise StageError(
+            f"{file} cannot be read ({error}). Delete the folder of that stage and run again."
+        ) from error
+    return {name: mask for name, mask in found.items() if name in layers}

@@ -1,0 +1,102 @@
+"""One optimiser step: forward, backward and update on one batch."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..method.base import Method
+from ..schema import Distillation, StageError
+from ..task.base import Task
+from .batches import Batch, counted, counted_by_teacher, inputs, micro_batches, shares, to_device
+from .distill import distillation_loss
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """What forward passes run in. Precision is part of the recipe, never the machine's choice."""
+    if precision not in ("fp32", "bf16"):
+        raise StageError(f"training.precision {precision!r} is unknown. Choose fp32 or bf16.")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+class Step:
+    """Takes optimiser steps.
+
+    loss = (1 - hardness) * task loss + hardness * distillation loss + the method's penalty, each a
+    mean over the whole batch however it is cut into micro-batches. With hardness 1 labels are not
+    looked at. The teacher runs in eval mode, without gradient.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        method: Method,
+        *,
+        device: torch.device,
+        teacher: nn.Module | None = None,
+        distill: Distillation | None = None,
+        max_grad_norm: float = 0.0,
+        micro_batch: int | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        if distill is not None and teacher is None:
+            raise StageError(
+                "training.distill is set and the stage has no teacher among its parents"
+            )
+        self.model = model
+        self.task = task
+        self.optimizer = optimizer
+        self.method = method
+        self.device = device
+        self.teacher = teacher.eval() if teacher is not None else None
+        self.distill = distill
+        self.max_grad_norm = max_grad_norm
+        self.micro_batch = micro_batch
+        self.precision = precision
+        self.trained = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Update the weights on a batch (on the CPU); its loss, a scalar left on the device."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        parts = list(micro_batches(self.task.head, batch, self.micro_batch))
+        by_label = shares([counted(self.task.head, part) for part in parts])
+        by_teacher = shares([counted_by_teacher(self.task.head, part) for part in parts])
+        for part, label_share, teacher_share in zip(parts, by_label, by_teacher, strict=True):
+            loss = self._loss(to_device(part, self.device), label_share, teacher_share)
+            if loss is not None:
+                loss.backward()
+                total += loss.detach()
+        penalty = self.method.penalty()
+        if penalty is not None:
+            penalty.backward()
+            total += penalty.detach()
+        if self.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
+        self.optimizer.step()
+        self.method.after_step()
+        return total
+
+    def _loss(self, part: Batch, label_share: float, teacher_share: float) -> Tensor | None:
+        """A micro-batch's part of the batch's loss; None if nothing in it counts."""
+        hardness = self.distill.hardness if self.distill else 0.0
+        terms: list[Tensor] = []
+        with autocast(self.device, self.precision):
+            outputs = self.model(**inputs(part))
+            if hardness < 1 and label_share:
+                terms.append((1 - hardness) * label_share * self.task.loss(outputs, part))
+            if self.distill is not None and self.teacher is not None and hardness > 0:
+                with torch.no_grad():
+                    taught = self.task.logits(self.teacher(**inputs(part)))
+                student = self.task.logits(outputs)
+        if self.distill is not None and hardness > 0:
+            divergence = distillation_loss(
+                student, taught, self.distill.temperature, self.task.head, part["attention_mask"]
+            )
+            terms.append(hardness * teacher_share * divergence)
+        return sum(terms[1:], terms[0]) if terms else None

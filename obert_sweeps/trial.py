@@ -1,0 +1,287 @@
+"""One stage, from its recipe to its result on disk. The only place that makes leaves."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import platform
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .method.base import Method
+from .model.base import Encoder
+from .schema import Interrupted, RequestError, Runtime, Stage, StageError
+from .sparsity.mask import Masks
+from .sparsity.pattern import pattern_named
+from .store import Held, StageFolder, Store
+from .task.base import Task
+from .tracker.base import Tracker
+from .train.batches import Data, seed_of
+from .train.journal import Journal, cost, finite, rates, read_clocks
+from .train.loop import Run, timetable, train
+from .train.machine import environment, prepare_torch
+from .train.optim import freeze, make_optimizer
+from .train.start import save, start, training_of
+from .train.state import State, seed_everything
+from .train.step import Step
+
+PACKAGE = "obert_sweeps"
+_TRAINING = 1  # keeps training's random numbers apart from those that drew the model
+
+Leaf = TypeVar("Leaf")
+
+
+def run_stage(stage: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
+    """Run a stage, or find that it is done: {"id", "status", "reason"}.
+
+    status is done, not_converged, failed (the reason is in failure.json too) or held (another
+    living process works on it). A stage that was interrupted goes on from its last checkpoint.
+    Raises only when interrupted.
+    """
+    spec, how = Stage.from_dict(stage), Runtime(**runtime)
+    folder = Store(how.output or how.store).folder(spec.id)
+    try:
+        if (result := _finished(folder, how)) is not None:
+            return _outcome(result)
+        with folder.lease(f"{platform.node()} process {os.getpid()}"):
+            if (result := _finished(folder, how)) is not None:
+                return _outcome(result)
+            return _attempt(spec, how, folder)
+    except Held as held:
+        return {"id": spec.id, "status": "held", "reason": str(held)}
+
+
+def _finished(folder: StageFolder, how: Runtime) -> dict[str, Any] | None:
+    return None if how.again else folder.read_json("result.json")
+
+
+def _outcome(result: dict[str, Any]) -> dict[str, Any]:
+    reason = (result.get("evidence") or {}).get("reason")
+    return {"id": result["id"], "status": result["status"], "reason": reason}
+
+
+def _attempt(spec: Stage, how: Runtime, folder: StageFolder) -> dict[str, Any]:
+    tracker = Tracker()
+    try:
+        if how.again:
+            folder.remove("result.json")
+            folder.drop_checkpoints()
+        folder.remove("failure.json")
+        folder.write_json("stage.json", spec.as_dict())
+        if how.tracker:
+            tracker = make(how.tracker, how.allow_targets, Tracker)
+        tracker.start(spec, how.output or how.store)
+        if spec.recipe.get("kind") != "train":
+            raise StageError(f"a stage of kind {spec.recipe.get('kind')!r} cannot be run here yet")
+        result = _train(spec, how, folder, tracker)
+        folder.write_json("result.json", result)
+        folder.drop_checkpoints()
+        tracker.finish(result)
+        return _outcome(result)
+    except Held:
+        tracker.finish({"status": "interrupted", "reason": "taken over by another process"})
+        raise
+    except (Interrupted, KeyboardInterrupt, SystemExit) as stop:
+        folder.log(f"interrupted: {stop!r}")
+        tracker.finish({"status": "interrupted", "reason": repr(stop)})
+        raise
+    except Exception as error:
+        reason = _one_line(error)
+        folder.log(traceback.format_exc())
+        failure = {"reason": reason, "where": _where(error), "time": time.time()}
+        folder.write_json("failure.json", failure)
+        tracker.finish({"status": "failed", "reason": reason})
+        return {"id": spec.id, "status": "failed", "reason": reason}
+
+
+def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> dict[str, Any]:
+    clocks = read_clocks()
+    recipe, allowed = spec.recipe, how.allow_targets
+    training = training_of(recipe["training"])
+    device = prepare_torch(how)
+    task = make(recipe["task"], allowed, Task)  # type: ignore[type-abstract]
+    encoder = make(recipe["model"], allowed, Encoder)  # type: ignore[type-abstract]
+    method = make(recipe["method"], allowed, Method)
+    pattern = pattern_named(recipe["sparsity"]["pattern"])
+    level = recipe["sparsity"]["level"]
+
+    seed_everything(spec.seed)
+    begin = start(task, encoder, training, _parents(spec, how))
+    model = begin.model.to(device)
+    freeze(model, training.freeze)
+    groups = method.attach(begin.layers, begin.masks)
+    method.to(device)
+    optimizer = make_optimizer(training, model, groups)
+    state = State(model, begin.masks, method, optimizer)
+    seed_everything(seed_of(spec.seed, _TRAINING))
+
+    checkpoint = folder.latest_checkpoint()
+    if checkpoint is not None:
+        state.load(checkpoint, spec.id)
+        folder.log(f"going on from {checkpoint.name}")
+    folder.rewind(state.step if checkpoint else -1)
+
+    data = Data(
+        task,
+        begin.tokenizer,
+        training.batch_size,
+        spec.seed,
+        training.max_train_rows,
+        training.max_eval_rows,
+    )
+    times = timetable(training, pattern.name, level, lambda: len(data.train))
+
+    def write(record: dict[str, Any]) -> None:
+        folder.append(record)
+        tracker.log(record)
+
+    journal = Journal(
+        write, how.log_seconds, times.steps, times.steps_per_epoch, state.spent, clocks
+    )
+
+    def save_checkpoint(state: State) -> None:
+        journal.settle()
+        with folder.new_checkpoint(state.step) as part:
+            state.save(part, spec.id)
+
+    step = Step(
+        model,
+        task,
+        optimizer,
+        method,
+        device=device,
+        teacher=begin.teacher.to(device) if begin.teacher is not None else None,
+        distill=training.distill,
+        max_grad_norm=training.max_grad_norm,
+        micro_batch=how.micro_batch,
+        precision=training.precision,
+    )
+    run = Run(
+        training,
+        times,
+        pattern,
+        begin.layers,
+        data,
+        step,
+        journal,
+        spec.seed,
+        device,
+        save_checkpoint,
+        how.checkpoint_seconds,
+        folder.log,
+    )
+    evidence = train(run, state)
+    result = _result(spec, task, state, evidence, begin.layers)
+    if evidence is None or state.best is not None:
+        if begin.masks.is_dense and (reason := task.check(result["metrics"])) is not None:
+            raise StageError(reason)
+        with folder.new_folder("model") as part:
+            save(part, model, begin.tokenizer, begin.masks)
+    journal.settle()
+    return {
+        **result,
+        "rates": rates(state.spent),
+        "cost": cost(state.spent, device),
+        "environment": environment(how, device),
+    }
+
+
+def _result(
+    spec: Stage,
+    task: Task,
+    state: State,
+    evidence: dict[str, Any] | None,
+    layers: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What the weights, as they now are, came to."""
+    undefined = dict.fromkeys(task.metrics, float("nan"))
+    final = undefined if evidence else state.metrics
+    chosen = state.best.metrics if state.best else final
+    lost = [name for name, value in finite(chosen).items() if value is None]
+    if lost and evidence is None:
+        evidence = {"reason": f"undefined on this model's predictions: {', '.join(lost)}"}
+    measured = Masks.from_zeros(dict(layers))
+    result: dict[str, Any] = {
+        "id": spec.id,
+        "status": "not_converged" if lost else "done",
+        "metrics": finite(chosen),
+        "final_metrics": finite(final),
+        "steps": state.step,
+        "sparsity": {"overall": measured.sparsity(), "layers": measured.by_layer()},
+    }
+    if state.best is not None:
+        result["best_epoch"] = state.best.epoch
+    if evidence is not None:
+        result["evidence"] = evidence
+    return result
+
+
+def make(leaf: Mapping[str, Any], allow_targets: Sequence[str], kind: type[Leaf]) -> Leaf:
+    """Make an object of a leaf: `_target_` names its class, the other keys are its arguments.
+
+    Only classes of this package and of packages named in `allow_targets`, and only of the kind
+    expected: a recipe may come from a store that others write to. StageError for anything else,
+    and for keys that the constructor does not take or lacks.
+    """
+    keys = {str(key): value for key, value in leaf.items() if key != "_target_"}
+    target = str(leaf.get("_target_"))
+    module, _, name = target.rpartition(".")
+    if module.partition(".")[0] not in (PACKAGE, *allow_targets):
+        raise StageError(
+            f"{target} is not of this package and is not made. If you trust it, say"
+            f" allow_targets=[{module.partition('.')[0]}]"
+        )
+    try:
+        made = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise StageError(f"_target_ {target} cannot be found: {error}") from error
+    if not (isinstance(made, type) and issubclass(made, kind)):
+        raise StageError(f"_target_ {target} is no {kind.__name__} and is not made")
+    try:
+        inspect.signature(made).bind(**keys)
+    except TypeError as error:
+        raise StageError(
+            f"{target} does not fit its configuration: {error}. Its keys are"
+            f" {', '.join(inspect.signature(made).parameters)}."
+        ) from error
+    return made(**keys)
+
+
+def _parents(spec: Stage, how: Runtime) -> dict[str, Path]:
+    """The model folder of each parent. StageError if one is not there or damaged."""
+    store, found = Store(how.store), {}
+    for role, parent in spec.parents.items():
+        folder, result = store.folder(parent), store.result(parent)
+        if result is None:
+            raise StageError(
+                f"{role} stage {parent} has no result yet. Run the same command again."
+            )
+        model = folder.path / "model"
+        if not model.is_dir():
+            reason = (result.get("evidence") or {}).get("reason", "its model/ folder is gone")
+            raise StageError(f"there is no model of {role} stage {parent}: {reason}")
+        if (fault := folder.fault(model)) is not None:
+            raise StageError(
+                f"the model of {role} stage {parent} is damaged: {fault}. Delete {folder.path} and"
+                " run the same command again."
+            )
+        found[role] = model
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    known = isinstance(error, StageError | RequestError)
+    return text if known and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _where(error: Exception) -> str:
+    """The innermost place in this package that the error passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if f"/{PACKAGE}/" in frame.filename] or frames
+    name = ours[-1].filename.rpartition(f"/{PACKAGE}/")[2]
+    return f"{PACKAGE}/{name}:{ours[-1].lineno} in {ours[-1].name}"

@@ -1,0 +1,94 @@
+"""check_folder: rows by split, and an error that names the file for each fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from task_cases import write
+
+from obert_sweeps.schema import RequestError
+from obert_sweeps.task.check import check_folder
+
+
+def recipe(folder: Path, **keys: Any) -> dict[str, Any]:
+    return {
+        "name": "sst2",
+        "source": "folder",
+        "folder": str(folder),
+        "text_columns": ["sentence"],
+        "evaluation_splits": ["validation"],
+        **keys,
+    }
+
+
+def test_rows_by_split(tmp_path: Path) -> None:
+    write(tmp_path, "train", sentence=["a", "b", "c"], label=[0, 1, 0])
+    write(tmp_path, "validation", sentence=["a"], label=[0])
+    assert check_folder(recipe(tmp_path)) == {"train": 3, "validation": 1}
+
+
+def test_faults_name_the_file_and_the_way_out(tmp_path: Path) -> None:
+    good = {"sentence": ["a"], "label": [0]}
+    none = {"sentence": [], "label": []}
+    cases: list[tuple[str, dict[str, Any] | None, str]] = [
+        ("absent", None, "train.parquet is absent"),
+        ("label", {"sentence": ["a"]}, "no column label"),
+        ("text", {"label": [0]}, "no column sentence"),
+        ("empty", none, "no rows"),
+    ]
+    for name, columns, message in cases:
+        folder = tmp_path / name
+        write(folder, "validation", **good)
+        if columns is not None:
+            write(folder, "train", **columns)
+        with pytest.raises(RequestError, match=message) as caught:
+            check_folder(recipe(folder))
+        assert str(folder / "train.parquet") in str(caught.value)
+        assert "data_root=DIR" in str(caught.value)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="is no folder.*data_root=DIR"):
+        check_folder(recipe(tmp_path / "nowhere"))
+    with pytest.raises(RequestError, match="no folder.*data_root=DIR"):
+        check_folder(recipe(tmp_path, folder=None))
+
+
+def test_not_parquet(tmp_path: Path) -> None:
+    write(tmp_path, "validation", sentence=["a"], label=[0])
+    (tmp_path / "train.parquet").write_text("not parquet")
+    with pytest.raises(RequestError, match="cannot be read as parquet"):
+        check_folder(recipe(tmp_path))
+
+
+def test_squad_and_corpus(tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        write(tmp_path / "squad", split, id=["1"], question=["q"], context=["c"])
+    task = {"name": "squad", "source": "folder", "folder": str(tmp_path / "squad")}
+    with pytest.raises(RequestError, match="no column answers"):
+        check_folder(task)
+    part = {"data": "squad", "folder": str(tmp_path / "squad"), "text_columns": ["question"]}
+    corpus = {"name": "mlm", "source": "folder", "folder": str(tmp_path), "corpus": [part, part]}
+    assert check_folder(corpus) == {"train": 2}
+    with pytest.raises(RequestError, match="no texts"):
+        check_folder({**corpus, "corpus": []})
+
+
+@pytest.mark.shared
+def test_real_folders(shared_dir: Path) -> None:
+    data = shared_dir / "data"
+    rows = check_folder(recipe(data / "sst2"))
+    assert rows == {"train": 67_349, "validation": 872}
+    mnli = recipe(
+        data / "mnli",
+        name="mnli",
+        text_columns=["premise", "hypothesis"],
+        evaluation_splits=["validation", "validation_mismatched"],
+    )
+    assert check_folder(mnli)["validation_mismatched"] == 916
+    with pytest.raises(RequestError, match="train.parquet is absent.*validation.parquet"):
+        check_folder(recipe(data / "qnli", name="qnli", text_columns=["question", "sentence"]))
+    squad = {"name": "squad", "source": "folder", "folder": str(data / "squad_by_article")}
+    assert check_folder(squad) == {"train": 11_338, "validation": 2_777}

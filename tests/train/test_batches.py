@@ -1,0 +1,78 @@
+"""Every row once an epoch, any step again from its number alone, parts that make up the whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_bert import Toy, data_of
+
+from obert_sweeps.task.base import Features
+from obert_sweeps.train.batches import Batches, counted, micro_batches, seed_of, shares
+
+
+@given(rows=st.integers(1, 40), size=st.integers(1, 12), seed=st.integers(0, 2**40))
+def test_every_epoch_has_every_row_once_in_another_order(rows: int, size: int, seed: int) -> None:
+    batches = Batches(Toy(), Features("train", [{}] * rows), 0, size, seed)
+    epochs = []
+    for epoch in range(2):
+        steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+        epochs.append([i for step in steps for i in batches.indices(step)])
+        assert sorted(epochs[-1]) == list(range(rows))
+    if rows > 15:
+        assert epochs[0] != epochs[1]
+
+
+def test_a_step_can_be_made_again_without_those_before_it() -> None:
+    task = Toy(head="mlm", rows=21)
+    first, second = data_of(task, 4).batches, data_of(task, 4).batches
+    wanted = [first(step) for step in range(14)]
+    for step in (13, 5, 0, 6):
+        again = second(step)
+        assert all(torch.equal(again[k], wanted[step][k]) for k in again)
+    other = data_of(task, 4, seed=1).batches(5)
+    assert not torch.equal(other["input_ids"], wanted[5]["input_ids"])
+
+
+def test_batches_are_padded_to_their_own_longest_row() -> None:
+    batches = data_of(Toy(rows=30), 3).batches
+    widths = set()
+    for step in range(batches.steps_per_epoch):
+        batch = batches(step)
+        longest = max(len(batches.rows[i]["input_ids"]) for i in batches.indices(step))
+        assert batch["input_ids"].shape[1] == longest
+        widths.add(longest)
+    assert len(widths) > 1
+
+
+@pytest.mark.parametrize("head", ["classification", "span", "mlm"])
+def test_micro_batches_are_the_batch_cut_and_trimmed(head: str) -> None:
+    task = Toy(head=head, rows=11)
+    batch = data_of(task, 11).batches(0)
+    parts = list(micro_batches(head, batch, 4))
+    assert [len(part["input_ids"]) for part in parts] == [4, 4, 3]
+    assert sum(counted(head, part) for part in parts) == counted(head, batch)
+    begin = 0
+    for part in parts:
+        rows = len(part["input_ids"])
+        longest = int(batch["attention_mask"][begin : begin + rows].sum(1).max())
+        longest = batch["input_ids"].shape[1] if head == "span" else longest
+        for name, tensor in part.items():
+            whole = batch[name][begin : begin + rows]
+            cut = whole[:, :longest] if name != "labels" or head == "mlm" else whole
+            assert torch.equal(tensor, cut) and tensor.is_contiguous()
+        begin += rows
+    assert list(micro_batches(head, batch, None)) == [batch]
+
+
+def test_shares_weigh_parts_by_what_they_hold() -> None:
+    assert shares([1, 3, 0]) == [0.25, 0.75, 0.0]
+    assert shares([0, 0]) == [0.0, 0.0]
+
+
+def test_seeds_of_neighbours_do_not_meet() -> None:
+    seeds = {seed_of(a, b) for a in range(60) for b in range(-1, 60)}
+    assert len(seeds) == 60 * 61
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seed_of(1, 2) != seed_of(2, 1)

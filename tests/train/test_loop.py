@@ -1,0 +1,317 @@
+"""When things happen in a stage, and which weights are its result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_bert import Toy, data_of, encoder, model_of
+
+from obert_sweeps.method.base import Method, PruneStep
+from obert_sweeps.method.magnitude import Magnitude
+from obert_sweeps.schema import LearningRatePiece, PruningTimes, StageError, Training
+from obert_sweeps.sparsity.mask import Masks
+from obert_sweeps.sparsity.pattern import pattern_named
+from obert_sweeps.train import loop
+from obert_sweeps.train.journal import Journal
+from obert_sweeps.train.loop import Run, timetable, train
+from obert_sweeps.train.optim import make_optimizer
+from obert_sweeps.train.state import State, seed_everything
+from obert_sweeps.train.step import Step
+
+CPU = torch.device("cpu")
+TRAINING = Training(epochs=3, batch_size=8, learning_rate=[LearningRatePiece(3, 0.01, 0.001)])
+
+
+class Diary(Magnitude):
+    """Writes down what the loop asks of a method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Any] = []
+
+    def prune(self, step: PruneStep) -> None:
+        self.events.append(("prune", round(step.level, 4), step.final))
+        super().prune(step)
+
+    def after_step(self) -> None:
+        self.events.append("step")
+
+
+def a_run(
+    training: Training = TRAINING,
+    level: float = 0.0,
+    rows: int = 24,
+    method: Method | None = None,
+    dropout: float = 0.0,
+    log_seconds: float = 1e9,
+) -> tuple[Run, State, list[dict[str, Any]]]:
+    task, method = Toy(rows=rows), method or Diary()
+    model = model_of(task, dropout=dropout)
+    layers = encoder().prunable(model)
+    masks = Masks(layers)
+    optimizer = make_optimizer(training, model, method.attach(layers, masks))
+    state = State(model, masks, method, optimizer)
+    pattern = pattern_named("unstructured" if level else "dense")
+    data = data_of(task, training.batch_size)
+    times = timetable(training, pattern.name, level, lambda: rows)
+    records: list[dict[str, Any]] = []
+    journal = Journal(records.append, log_seconds, times.steps, times.steps_per_epoch, state.spent)
+    step = Step(model, task, optimizer, method, device=CPU, max_grad_norm=1.0)
+    seed_everything(1)
+    run = Run(training, times, pattern, layers, data, step, journal, 1, CPU, lambda s: None, 1e9)
+    return run, state, records
+
+
+def test_pruning_comes_before_its_step_and_masks_hold_to_the_end() -> None:
+    method = Diary()
+    training = replace(TRAINING, pruning=PruningTimes(1, 2, 0.5, 0.3))
+    run, state, _ = a_run(training, 0.8, rows=32, method=method)
+    assert train(run, state) is None
+    assert method.events == [
+        *["step"] * 4,
+        ("prune", 0.3, False),
+        *["step"] * 2,
+        ("prune", 0.7375, False),  # 0.3 + 0.5 (1 - 0.5^3)
+        *["step"] * 2,
+        ("prune", 0.8, True),
+        *["step"] * 4,
+    ]
+    zeros = sum(int((x.weight == 0).sum()) for x in run.layers.values())
+    assert zeros == round(0.8 * sum(x.weight.numel() for x in run.layers.values()))
+    assert state.step == 12
+
+
+def test_no_step_and_no_evaluation_sees_a_pruned_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Watching(Diary):
+        def attach(self, layers: Any, masks: Masks) -> list[dict[str, Any]]:
+            self.masks = masks
+            return []
+
+        def penalty(self) -> None:
+            self.masks.check()  # in the middle of every step, before the update
+
+    method = Watching()
+    checked: list[float] = []
+
+    def evaluate(*_: Any) -> dict[str, float]:
+        method.masks.check()
+        checked.append(method.masks.sparsity())
+        return {"accuracy": 50.0, "loss": 1.0}
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    training = replace(TRAINING, pruning=PruningTimes(1, 2, 1, 0.3))
+    run, state, _ = a_run(training, 0.6, method=method)
+    train(run, state)
+    assert checked == pytest.approx([0.0, 0.3, 0.6], abs=1e-4)
+
+
+def test_one_shot_prunes_and_evaluates_without_a_step_or_training_rows() -> None:
+    method = Diary()
+    training = replace(TRAINING, epochs=0, learning_rate=[], pruning=PruningTimes(0, 0))
+    run, state, records = a_run(training, 0.5, method=method)
+    before = {k: v.clone() for k, v in state.model.state_dict().items()}
+    train(run, state)
+    assert method.events == [("prune", 0.5, True)]
+    assert [sorted(r) for r in records] == [["epoch", "metrics", "step", "time"]]
+    assert run.step.task.read == ["validation"]  # type: ignore[attr-defined]
+    for name, tensor in state.model.state_dict().items():
+        layer = name.removesuffix(".weight")
+        keep = state.masks.keep.get(layer)
+        assert torch.equal(tensor, before[name] if keep is None else before[name] * keep)
+
+
+def test_evaluations_and_records_fall_where_they_are_asked_for() -> None:
+    run, state, records = a_run(replace(TRAINING, epochs=2.5, evaluate_every=1.0))
+    train(run, state)
+    assert [r["step"] for r in records if "metrics" in r] == [3, 6, 8]  # 2.5 x 3 = 7.5, upwards
+    losses = [r for r in records if "loss" in r]
+    assert [r["step"] for r in losses] == [3, 6, 8]
+    assert {"steps", "epochs", "lr", "sparsity", "samples_per_second", "time"} <= set(losses[0])
+    run, state, records = a_run(replace(TRAINING, epochs=1, evaluate_every=1 / 3))
+    train(run, state)
+    assert [r["step"] for r in records if "metrics" in r] == [1, 2, 3]
+    run, state, records = a_run(log_seconds=0.0)
+    train(run, state)
+    assert [r["step"] for r in records if "loss" in r] == list(range(1, 10))
+
+
+def test_a_record_holds_the_mean_loss_since_the_one_before() -> None:
+    run, state, records = a_run(log_seconds=0.0)
+    train(run, state)
+    each = [r["loss"] for r in records if "loss" in r]
+    run, state, records = a_run()
+    train(run, state)
+    means = [r["loss"] for r in records if "loss" in r]
+    assert means == pytest.approx([sum(each[i : i + 3]) / 3 for i in (0, 3, 6)], rel=1e-5)
+    assert len(set(means)) == 3
+
+
+def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> list[dict[str, Any]]:
+    """Evaluations give these accuracies in turn; returns the weights seen at each."""
+    seen: list[dict[str, Any]] = []
+
+    def evaluate(model: Any, *_: Any) -> dict[str, float]:
+        seen.append({k: v.clone() for k, v in model.state_dict().items()})
+        return {"accuracy": scores[len(seen) - 1], "loss": 0.0}
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    return seen
+
+
+def test_keep_best_gives_back_the_best_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    for keep, expected in (("best", 1), ("last", 3)):
+        seen = scored(monkeypatch, [50.0, 70.0, math.nan, 70.0])
+        run, state, _ = a_run(replace(TRAINING, epochs=4, keep=keep))
+        train(run, state)
+        assert all(torch.equal(seen[expected][k], v) for k, v in state.model.state_dict().items())
+        assert state.metrics["accuracy"] == 70.0
+        if keep == "best":
+            assert state.best is not None and state.best.epoch == 2.0  # the first of equals
+        else:
+            assert state.best is None
+
+
+def test_evaluations_of_denser_models_are_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored(monkeypatch, [90.0, 80.0, 60.0, 50.0])
+    training = replace(TRAINING, epochs=4, keep="best", pruning=PruningTimes(1, 2, 1, 0.3))
+    run, state, _ = a_run(training, 0.6)
+    train(run, state)
+    assert state.best is not None and (state.best.epoch, state.best.score) == (3.0, 60.0)
+    assert state.masks.sparsity() == pytest.approx(0.6, abs=1e-4)
+
+
+def test_patience_stops_after_so_many_epochs_without_a_better_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = scored(monkeypatch, [50.0, 60.0, 55.0, 60.0, 99.0])
+    run, state, _ = a_run(replace(TRAINING, epochs=5, keep="best", patience=2))
+    train(run, state)
+    assert len(seen) == 4 and state.stopped and state.step == 12
+    assert train(run, state) is None and len(seen) == 4  # a stopped stage does not go on
+
+
+class Exploding(Diary):
+    def penalty(self) -> torch.Tensor | None:
+        steps = sum(event == "step" for event in self.events)
+        return torch.tensor(math.inf, requires_grad=True) if steps == 4 else None
+
+
+def test_divergence_is_told_with_evidence_and_a_best_epoch_survives_it() -> None:
+    for keep in ("last", "best"):
+        run, state, records = a_run(replace(TRAINING, keep=keep), method=Exploding())
+        evidence = train(run, state)
+        assert evidence == {"reason": "the training loss is not finite", "epoch": 2.0, "step": 6}
+        assert records[-1]["loss"] is None
+        assert (state.best is not None) == (keep == "best")
+    assert all(bool(p.isfinite().all()) for p in state.model.parameters())
+
+
+def test_weights_that_are_not_finite_are_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = scored(monkeypatch, [50.0])
+
+    class Breaking(Diary):
+        def after_step(self) -> None:
+            with torch.no_grad():
+                state.model.classifier.bias.fill_(math.nan)
+
+    run, state, _ = a_run(replace(TRAINING, epochs=1 / 3), method=Breaking())
+    evidence = train(run, state)
+    assert evidence is not None and evidence["reason"] == "weights are not finite"
+    assert not seen
+
+
+def test_a_divergence_is_seen_before_a_pruning_step() -> None:
+    """Else the pruning step fails on weights that are not finite, and the stage with it."""
+    training = replace(TRAINING, evaluate_every=3, pruning=PruningTimes(5 / 3, 5 / 3))
+    run, state, _ = a_run(training, 0.5, method=Exploding())
+    evidence = train(run, state)
+    assert evidence is not None and evidence["step"] == 5
+
+
+def test_a_method_that_leaves_pruned_weights_behind_fails() -> None:
+    class Careless(Diary):
+        def prune(self, step: PruneStep) -> None:
+            super().prune(step)
+            step.masks.apply = lambda: None  # type: ignore[method-assign]
+
+    training = replace(TRAINING, pruning=PruningTimes(1, 1))
+    run, state, _ = a_run(training, 0.5, method=Careless())
+    with pytest.raises(StageError, match=r"bert\.encoder\.layer"):
+        train(run, state)
+
+
+@pytest.mark.parametrize("at", [1, 4, 7])
+def test_a_saved_state_goes_on_bit_for_bit(tmp_path: Path, at: int) -> None:
+    """Dropout, momentum, masks, the best so far: all of it, through a file, into a new process's
+    objects whose random states are elsewhere."""
+    training = replace(TRAINING, keep="best", pruning=PruningTimes(1, 2, 1, 0.3))
+
+    def make() -> tuple[Run, State, list[dict[str, Any]]]:
+        return a_run(training, 0.6, dropout=0.2)
+
+    run, whole, _ = make()
+    run.checkpoint_seconds = 0.0
+
+    def save(state: State) -> None:
+        if state.step == at and not (tmp_path / "state.pt").exists():
+            state.save(tmp_path, "id")
+
+    run.checkpoint = save
+    train(run, whole)
+
+    run, again, _ = make()
+    seed_everything(999)
+    again.load(tmp_path, "id")
+    assert again.step == at
+    train(run, again)
+    assert again.metrics == whole.metrics
+    assert whole.best is not None and again.best is not None
+    assert (again.best.epoch, again.best.metrics) == (whole.best.epoch, whole.best.metrics)
+    for a, b in ((whole.model, again.model), (whole.method, again.method)):
+        expected = a.state_dict()
+        assert all(torch.equal(expected[k], v) for k, v in b.state_dict().items())
+    for x, y in zip(whole.optimizer.state.values(), again.optimizer.state.values(), strict=True):
+        assert all(torch.equal(x[k], y[k]) for k in x)
+    assert all(torch.equal(m, again.masks.keep[n]) for n, m in whole.masks.keep.items())
+    with pytest.raises(StageError, match="not of other"):
+        again.load(tmp_path, "other")
+
+
+def test_a_pruning_step_that_is_in_the_checkpoint_is_not_taken_again(tmp_path: Path) -> None:
+    training = replace(TRAINING, pruning=PruningTimes(1, 2, 1, 0.3))
+    run, state, _ = a_run(training, 0.6)
+    run.checkpoint_seconds = 0.0
+
+    class Killed(Exception):
+        pass
+
+    def save(state: State) -> None:
+        if state.pruned_at == 3:
+            state.save(tmp_path, "id")
+            raise Killed
+
+    run.checkpoint = save
+    with pytest.raises(Killed):
+        train(run, state)
+    method = Diary()
+    run, again, _ = a_run(training, 0.6, method=method)
+    again.load(tmp_path, "id")
+    assert again.step == 3 and again.masks.sparsity() == pytest.approx(0.3, abs=1e-4)
+    train(run, again)
+    assert [e for e in method.events if e != "step"] == [("prune", 0.6, True)]
+    assert method.events.count("step") == 6
+
+
+def test_dropout_matters_to_these_tests() -> None:
+    results = []
+    for seed in (1, 2):
+        run, state, _ = a_run(dropout=0.2)
+        seed_everything(seed)
+        train(run, state)
+        results.append(state.model.classifier.weight.detach().clone())
+    assert not torch.equal(*results)

@@ -1,0 +1,245 @@
+"""One optimiser step: accumulation, clipping, rates, parameter groups, labels that do not leak."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tiny_bert import Toy, data_of, encoder, model_of
+
+from obert_sweeps.method.base import Method
+from obert_sweeps.schema import Distillation, LearningRatePiece, StageError, Training
+from obert_sweeps.sparsity.mask import Masks
+from obert_sweeps.train.optim import freeze, make_optimizer, set_learning_rate
+from obert_sweeps.train.step import Step
+
+TRAINING = Training(epochs=1, batch_size=8, learning_rate=[LearningRatePiece(1, 0.01, 0.0)])
+CPU = torch.device("cpu")
+
+
+def step_of(model: Any, task: Toy, training: Training = TRAINING, **more: Any) -> Step:
+    method = more.pop("method", Method())
+    optimizer = make_optimizer(training, model, method.attach({}, Masks({})))
+    set_learning_rate(optimizer, training.learning_rate, 0, 10)
+    return Step(model, task, optimizer, method, device=CPU, distill=training.distill, **more)
+
+
+def gradients(step: Step, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    step.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
+    step(batch)
+    return [p.grad.clone() for p in step.trained if p.grad is not None]
+
+
+@pytest.mark.parametrize("head", ["classification", "regression", "span", "mlm"])
+@pytest.mark.parametrize("hardness", [None, 0.5, 1.0])
+def test_accumulation_equals_one_batch(head: str, hardness: float | None) -> None:
+    task = Toy(head=head, rows=23)
+    batch = data_of(task, 23).batches(0)
+    distill = None if hardness is None else Distillation(hardness, 2.0)
+    training = replace(TRAINING, batch_size=23, distill=distill)
+    teacher = model_of(task, seed=9)
+    found, losses = [], []
+    for micro_batch in (None, 5, 1):
+        step = step_of(model_of(task), task, training, teacher=teacher, micro_batch=micro_batch)
+        losses.append(float(step(batch)))
+        found.append(gradients(step, batch))
+    for other in found[1:]:
+        assert len(other) == len(found[0]) > 30
+        for a, b in zip(found[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
+
+
+def test_hardness_mixes_the_two_losses() -> None:
+    task = Toy(rows=9)
+    batch = data_of(task, 9).batches(0)
+    teacher = model_of(task, seed=9)
+
+    def loss(hardness: float) -> float:
+        training = replace(TRAINING, distill=Distillation(hardness, 2.0))
+        return float(step_of(model_of(task), task, training, teacher=teacher)(batch))
+
+    labels = float(step_of(model_of(task), task)(batch))
+    assert loss(0.0) == pytest.approx(labels)
+    assert loss(0.3) == pytest.approx(0.7 * labels + 0.3 * loss(1.0), rel=1e-5)
+    assert loss(1.0) != pytest.approx(labels, rel=0.01)
+
+
+def test_with_hardness_one_labels_are_not_looked_at() -> None:
+    task = Toy(rows=9)
+    training = replace(TRAINING, distill=Distillation(1.0, 2.0))
+    weights = []
+    for flip in (False, True):
+        model = model_of(task)
+        batch = data_of(task, 9).batches(0)
+        if flip:
+            batch["labels"] = 1 - batch["labels"]
+        step = step_of(model, task, training, teacher=model_of(task, seed=9))
+        for _ in range(3):
+            step(batch)
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    del batch["labels"]
+    step(batch)
+
+
+def test_the_teacher_is_in_eval_mode_and_stays_as_it_is() -> None:
+    task = Toy(rows=9)
+    teacher = model_of(task, seed=9, dropout=0.5)
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    training = replace(TRAINING, distill=Distillation(1.0, 2.0))
+    batch = data_of(task, 9).batches(0)
+    losses = set()
+    for seed in range(2):
+        step = step_of(model_of(task), task, training, teacher=teacher)
+        torch.manual_seed(seed)
+        losses.add(float(step(batch)))
+    assert len(losses) == 1  # dropout in the teacher would make them differ
+    assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_distillation_without_a_teacher_is_refused() -> None:
+    task = Toy()
+    with pytest.raises(StageError, match="no teacher"):
+        step_of(model_of(task), task, replace(TRAINING, distill=Distillation(1.0, 2.0)))
+
+
+def test_clipping_holds_the_norm_of_all_gradients_together() -> None:
+    task = Toy(rows=9)
+    batch = data_of(task, 9).batches(0)
+
+    def flat(limit: float) -> torch.Tensor:
+        step = step_of(model_of(task), task, max_grad_norm=limit)
+        return torch.cat([g.flatten() for g in gradients(step, batch)]).double()
+
+    free, clipped, loose = flat(0.0), flat(0.05), flat(1e6)
+    assert float(free.norm()) > 0.1
+    assert float(clipped.norm()) == pytest.approx(0.05, rel=1e-4)
+    torch.testing.assert_close(clipped, free * 0.05 / free.norm(), rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(loose, free, rtol=0, atol=0)
+
+
+class Penalty(Method):
+    """Pulls a parameter of its own, and sees the gradients of the step just taken."""
+
+    def attach(self, layers: Any, masks: Masks) -> list[dict[str, Any]]:
+        self.score = torch.nn.Parameter(torch.tensor(3.0))
+        self.seen: list[float] = []
+        return [{"params": [self.score], "lr": 0.5}]
+
+    def penalty(self) -> torch.Tensor:
+        return 2 * self.score
+
+    def after_step(self) -> None:
+        assert self.score.grad is not None
+        self.seen.append(float(self.score.grad))
+
+
+def test_a_methods_penalty_is_added_and_its_parameters_are_trained() -> None:
+    task, method = Toy(rows=9), Penalty()
+    batch = data_of(task, 9).batches(0)
+    step = step_of(model_of(task), task, method=method)
+    with_penalty = float(step(batch))
+    assert with_penalty == pytest.approx(6 + float(step_of(model_of(task), task)(batch)), rel=1e-5)
+    assert method.seen == [2.0]
+    moved = float(method.score.detach())
+    assert moved == pytest.approx(3.0 - 0.5, rel=1e-4)  # Adam's first step is its rate
+
+
+def test_rates_follow_the_schedule_and_a_methods_own_in_proportion() -> None:
+    pieces = [LearningRatePiece(1, 0.1, 0.3), LearningRatePiece(2, 0.4, 0.0)]
+    own = torch.nn.Parameter(torch.zeros(2, 2))
+    model = torch.nn.Linear(3, 2)
+    groups = [{"params": [own], "lr": 8.0}, {"params": [torch.nn.Parameter(torch.zeros(1))]}]
+    optimizer = make_optimizer(TRAINING, model, groups)
+    seen = []
+    for step in range(6):
+        assert set_learning_rate(optimizer, pieces, step, 3) == optimizer.param_groups[0]["lr"]
+        seen.append([round(g["lr"], 9) for g in optimizer.param_groups])
+    main = [0.1, 0.2, 0.3, 0.4, 0.2, 0.0]
+    assert seen == [[r, r, round(8.0 * r / 0.4, 9), r] for r in main]
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamax"])
+def test_biases_and_norms_are_not_decayed(name: str) -> None:
+    task = Toy()
+    training = replace(TRAINING, weight_decay=0.1, optimizer=name)
+    model = model_of(task)
+    step = step_of(model, task, training)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    step.optimizer.zero_grad()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    step.optimizer.step()
+    moved = {k for k, v in model.named_parameters() if not torch.equal(v, before[k])}
+    assert moved == {k for k in before if "LayerNorm" not in k and not k.endswith("bias")}
+    assert isinstance(step.optimizer, torch.optim.AdamW if name == "adamw" else torch.optim.Adamax)
+
+
+def test_adamw_is_the_published_update() -> None:
+    """Two steps of decoupled weight decay against float64, as Loshchilov & Hutter write it."""
+    training = replace(TRAINING, weight_decay=0.01)
+    model = torch.nn.Linear(4, 3, bias=False)
+    optimizer = make_optimizer(training, model, [])
+    set_learning_rate(optimizer, training.learning_rate, 0, 10)
+    w, m, v = model.weight.detach().double(), 0.0, 0.0
+    for t in (1, 2):
+        g = torch.randn(3, 4)
+        model.weight.grad = g.clone()
+        optimizer.step()
+        m, v = 0.9 * m + 0.1 * g.double(), 0.999 * v + 0.001 * g.double() ** 2
+        w = w - 0.01 * 0.01 * w
+        w = w - 0.01 * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+    torch.testing.assert_close(model.weight.detach().double(), w, rtol=1e-5, atol=1e-6)
+
+
+def test_masks_hold_under_the_optimisers_momentum() -> None:
+    task = Toy(rows=24)
+    model = model_of(task)
+    layers = encoder().prunable(model)
+    step = step_of(model, task)
+    batches = data_of(task, 8).batches
+    masks = Masks(layers)
+    for i in range(3):
+        step(batches(i))  # momentum builds up for all weights
+    masks.replace({n: torch.rand_like(x.weight) > 0.5 for n, x in layers.items()})
+    masks.apply()
+    for i in range(3, 6):
+        step(batches(i))
+        with pytest.raises(StageError):
+            masks.check()  # momentum has moved pruned weights
+        masks.apply()
+        masks.check()
+
+
+def test_frozen_parameters_do_not_move() -> None:
+    task = Toy(rows=9)
+    model = model_of(task)
+    freeze(model, ["word_embeddings", "encoder.layer.0."])
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    step = step_of(model, task)
+    step(data_of(task, 9).batches(0))
+    still = {k for k, v in model.named_parameters() if torch.equal(v, before[k])}
+    assert still == {k for k in before if "word_embeddings" in k or "encoder.layer.0." in k}
+    with pytest.raises(StageError, match="'embedings'"):
+        freeze(model, ["embedings"])
+
+
+def test_bf16_is_an_autocast_and_anything_else_refused() -> None:
+    task = Toy(rows=9)
+    batch = data_of(task, 9).batches(0)
+    model = model_of(task)
+    full = float(step_of(model_of(task), task)(batch))
+    half = float(step_of(model, task, precision="bf16")(batch))
+    assert half == pytest.approx(full, rel=0.05) and half != full
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    with pytest.raises(StageError, match="fp8"):
+        step_of(model, task, precision="fp8")(batch)
+    with pytest.raises(StageError, match="'sgd'"):
+        make_optimizer(replace(TRAINING, optimizer="sgd"), model, [])
