@@ -233,7 +233,7 @@ def noun_phrase(rng: Random, plural: int, depth: int = 0) -> list[str]:
     if rng.random() < 0.4:
         words.append(rng.choice(QUALITIES))
     words.append(rng.choice(NOUNS)[plural])
-    if depth == 0 and rng.random() < 0.35:
+    if depth == 0 and rng.random() < 0.2:
         inner = noun_phrase(rng, rng.randrange(2), 1)
         words += [rng.choice(("near", "behind", "with")), *inner]
     return words
@@ -254,7 +254,7 @@ def _agreeing(rng: Random, wrong_verb: bool) -> list[str]:
 
 def ungrammatical(rng: Random) -> list[str]:
     """A wrong verb, a determiner of the wrong number, or two neighbours that changed places."""
-    fault = rng.choice(("verb", "determiner", "order"))
+    fault = rng.choice(("verb", "determiner", "order", "order"))
     if fault == "verb":
         return _agreeing(rng, wrong_verb=True)
     words = [word for word in grammatical(rng) if word]

@@ -28,6 +28,8 @@ def classification_metric(name: str, predicted: Tensor, labels: Tensor, num_labe
         value = multiclass_accuracy(predicted, labels, num_labels, average="micro")
     elif name == "f1":
         value = binary_f1_score(predicted, labels)
+    elif _constant(predicted) or _constant(labels):
+        return 0.0  # torchmetrics divides by a small number there, and gives anything down to -0.6
     else:
         value = multiclass_matthews_corrcoef(predicted, labels, num_labels)
     return 100.0 * float(value)

@@ -53,7 +53,7 @@ def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="is no folder.*data_root=DIR"):
         check_folder(recipe(tmp_path / "nowhere"))
     with pytest.raises(RequestError, match="no folder.*data_root=DIR"):
-        check_folder(recipe(tmp_path, folder=None))
+        check_folder({**recipe(tmp_path), "folder": None})
 
 
 def test_not_parquet(tmp_path: Path) -> None:

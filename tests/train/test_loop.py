@@ -4,67 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_bert import Toy, data_of, encoder, model_of
+from tiny_run import TRAINING, Diary, a_run
 
-from obert_sweeps.method.base import Method, PruneStep
-from obert_sweeps.method.magnitude import Magnitude
-from obert_sweeps.schema import LearningRatePiece, PruningTimes, StageError, Training
+from obert_sweeps.method.base import PruneStep
+from obert_sweeps.schema import PruningTimes, StageError
 from obert_sweeps.sparsity.mask import Masks
-from obert_sweeps.sparsity.pattern import pattern_named
 from obert_sweeps.train import loop
-from obert_sweeps.train.journal import Journal
-from obert_sweeps.train.loop import Run, timetable, train
-from obert_sweeps.train.optim import make_optimizer
-from obert_sweeps.train.state import State, seed_everything
-from obert_sweeps.train.step import Step
-
-CPU = torch.device("cpu")
-TRAINING = Training(epochs=3, batch_size=8, learning_rate=[LearningRatePiece(3, 0.01, 0.001)])
-
-
-class Diary(Magnitude):
-    """Writes down what the loop asks of a method."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.events: list[Any] = []
-
-    def prune(self, step: PruneStep) -> None:
-        self.events.append(("prune", round(step.level, 4), step.final))
-        super().prune(step)
-
-    def after_step(self) -> None:
-        self.events.append("step")
-
-
-def a_run(
-    training: Training = TRAINING,
-    level: float = 0.0,
-    rows: int = 24,
-    method: Method | None = None,
-    dropout: float = 0.0,
-    log_seconds: float = 1e9,
-) -> tuple[Run, State, list[dict[str, Any]]]:
-    task, method = Toy(rows=rows), method or Diary()
-    model = model_of(task, dropout=dropout)
-    layers = encoder().prunable(model)
-    masks = Masks(layers)
-    optimizer = make_optimizer(training, model, method.attach(layers, masks))
-    state = State(model, masks, method, optimizer)
-    pattern = pattern_named("unstructured" if level else "dense")
-    data = data_of(task, training.batch_size)
-    times = timetable(training, pattern.name, level, lambda: rows)
-    records: list[dict[str, Any]] = []
-    journal = Journal(records.append, log_seconds, times.steps, times.steps_per_epoch, state.spent)
-    step = Step(model, task, optimizer, method, device=CPU, max_grad_norm=1.0)
-    seed_everything(1)
-    run = Run(training, times, pattern, layers, data, step, journal, 1, CPU, lambda s: None, 1e9)
-    return run, state, records
+from obert_sweeps.train.loop import train
 
 
 def test_pruning_comes_before_its_step_and_masks_hold_to_the_end() -> None:
@@ -243,75 +193,3 @@ def test_a_method_that_leaves_pruned_weights_behind_fails() -> None:
     run, state, _ = a_run(training, 0.5, method=Careless())
     with pytest.raises(StageError, match=r"bert\.encoder\.layer"):
         train(run, state)
-
-
-@pytest.mark.parametrize("at", [1, 4, 7])
-def test_a_saved_state_goes_on_bit_for_bit(tmp_path: Path, at: int) -> None:
-    """Dropout, momentum, masks, the best so far: all of it, through a file, into a new process's
-    objects whose random states are elsewhere."""
-    training = replace(TRAINING, keep="best", pruning=PruningTimes(1, 2, 1, 0.3))
-
-    def make() -> tuple[Run, State, list[dict[str, Any]]]:
-        return a_run(training, 0.6, dropout=0.2)
-
-    run, whole, _ = make()
-    run.checkpoint_seconds = 0.0
-
-    def save(state: State) -> None:
-        if state.step == at and not (tmp_path / "state.pt").exists():
-            state.save(tmp_path, "id")
-
-    run.checkpoint = save
-    train(run, whole)
-
-    run, again, _ = make()
-    seed_everything(999)
-    again.load(tmp_path, "id")
-    assert again.step == at
-    train(run, again)
-    assert again.metrics == whole.metrics
-    assert whole.best is not None and again.best is not None
-    assert (again.best.epoch, again.best.metrics) == (whole.best.epoch, whole.best.metrics)
-    for a, b in ((whole.model, again.model), (whole.method, again.method)):
-        expected = a.state_dict()
-        assert all(torch.equal(expected[k], v) for k, v in b.state_dict().items())
-    for x, y in zip(whole.optimizer.state.values(), again.optimizer.state.values(), strict=True):
-        assert all(torch.equal(x[k], y[k]) for k in x)
-    assert all(torch.equal(m, again.masks.keep[n]) for n, m in whole.masks.keep.items())
-    with pytest.raises(StageError, match="not of other"):
-        again.load(tmp_path, "other")
-
-
-def test_a_pruning_step_that_is_in_the_checkpoint_is_not_taken_again(tmp_path: Path) -> None:
-    training = replace(TRAINING, pruning=PruningTimes(1, 2, 1, 0.3))
-    run, state, _ = a_run(training, 0.6)
-    run.checkpoint_seconds = 0.0
-
-    class Killed(Exception):
-        pass
-
-    def save(state: State) -> None:
-        if state.pruned_at == 3:
-            state.save(tmp_path, "id")
-            raise Killed
-
-    run.checkpoint = save
-    with pytest.raises(Killed):
-        train(run, state)
-    method = Diary()
-    run, again, _ = a_run(training, 0.6, method=method)
-    again.load(tmp_path, "id")
-    assert again.step == 3 and again.masks.sparsity() == pytest.approx(0.3, abs=1e-4)
-    train(run, again)
-    assert [e for e in method.events if e != "step"] == [("prune", 0.6, True)]
-    assert method.events.count("step") == 6
-
-
-def test_dropout_matters_to_these_tests() -> None:
-    results = []
-    for seed in (1, 2):
-        run, state, _ = a_run(dropout=0.2)
-        seed_everything(seed)
-        train(run, state)
-        results.append(state.model.classifier.weight.detach().clone())
-    assert not torch.equal(*results)
