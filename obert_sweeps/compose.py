@@ -159,9 +159,10 @@ class Composer:
         if link.distill == "cell":
             training.distill = self.distill_of(cell)
         budget = self.request.budget
-        if budget.max_epochs is not None and training.epochs > budget.max_epochs:
-            training = shorten(training, budget.max_epochs)
+        if budget.max_epochs is not None and training.epochs > 0:
             self.touched.add("budget.max_epochs")
+            if training.epochs > budget.max_epochs:
+                training = shorten(training, budget.max_epochs)
         for key in ("max_train_rows", "max_eval_rows"):
             if budget[key] is not None:
                 setattr(training, key, budget[key])

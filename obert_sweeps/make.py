@@ -10,39 +10,44 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from .schema import RequestError
+from .schema import RequestError, StageError
 
 PACKAGE = "obert_sweeps"
 
+Made = TypeVar("Made")
 
-def make(leaf: Mapping[str, Any], allow_targets: Sequence[str] = ()) -> Any:
-    """The object a leaf describes.
 
-    Raises RequestError for a target that is not allowed or does not exist, for keys its
-    constructor lacks, and for values it refuses.
+def make(leaf: Mapping[str, Any], allow_targets: Sequence[str], kind: type[Made]) -> Made:
+    """The object a leaf describes, which must be of class `kind`.
+
+    Raises RequestError for a target that is not allowed, does not exist or is of another kind, for
+    keys its constructor does not take or lacks, and for values it refuses.
     """
-    target = str(leaf.get("_target_", ""))
-    module_name, _, class_name = target.rpartition(".")
-    if module_name.split(".")[0] not in (PACKAGE, *allow_targets):
+    arguments = {str(key): value for key, value in leaf.items() if key != "_target_"}
+    target = str(leaf.get("_target_"))
+    module, _, name = target.rpartition(".")
+    package = module.partition(".")[0]
+    if package not in (PACKAGE, *allow_targets):
         raise RequestError(
-            f"_target_ '{target}' is outside this package. If you trust it, say "
-            f"allow_targets=[{module_name.split('.')[0]}]"
+            f"{target} is not of this package and is not made. If you trust it, say"
+            f" allow_targets=[{package}]"
         )
     try:
-        constructor = getattr(importlib.import_module(module_name), class_name)
+        constructor = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise RequestError(f"_target_ '{target}' cannot be imported: {error}") from error
-    arguments = {key: value for key, value in leaf.items() if key != "_target_"}
+        raise RequestError(f"_target_ {target} cannot be found: {error}") from error
+    if not (isinstance(constructor, type) and issubclass(constructor, kind)):
+        raise RequestError(f"_target_ {target} is no {kind.__name__} and is not made")
     try:
         inspect.signature(constructor).bind(**arguments)
     except TypeError as error:
-        raise RequestError(f"{target} does not take these keys: {error}") from error
-    try:
-        return constructor(**arguments)
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"{target}: {error}") from error
+        raise RequestError(
+            f"{target} does not fit its configuration: {error}. Its keys are"
+            f" {', '.join(inspect.signature(constructor).parameters)}."
+        ) from error
+    return constructor(**arguments)
 
 
 def main() -> None:
@@ -57,8 +62,8 @@ def main() -> None:
     faults = []
     for leaf in request["leaves"]:
         try:
-            make(leaf, request["allow_targets"])
-        except RequestError as error:
+            make(leaf, request["allow_targets"], object)
+        except (RequestError, StageError, TypeError, ValueError) as error:
             faults.append(str(error))
     json.dump(faults, sys.stdout)
 

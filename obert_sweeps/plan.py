@@ -96,8 +96,8 @@ class Planner:
 
     def final(self, cell: Cell, seed: int) -> tuple[str, dict[str, str]]:
         """The id of the last stage of a cell's chain, and the assumed keys on the way to it."""
-        key = (cell.task, cell.model, cell.method, cell.pattern, cell.sparsity, cell.schedule)
-        key += (cell.distill, seed)
+        chain = (cell.method, cell.pattern, cell.sparsity, cell.schedule, cell.distill)
+        key = (cell.task, cell.model, *chain, seed)
         if key not in self._finals:
             self._finals[key] = self._plan_chain(cell, seed)
         return self._finals[key]

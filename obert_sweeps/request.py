@@ -132,7 +132,7 @@ def read(overrides: list[str]) -> Loaded:
             names = {g: loader.get_group_options(g) for g in LEAF_GROUPS}
             every = [f"+{g}@leaf.{g}.{MARK}{n}={n}" for g in LEAF_GROUPS for n in names[g]]
             search = [o for o in overrides if o.startswith("hydra.searchpath")]
-            leaves = OmegaConf.to_container(
+            leaves: Any = OmegaConf.to_container(
                 compose("config", overrides=[*every, *search]).leaf, resolve=True
             )
         except (HydraException, OmegaConfBaseException, ValueError) as error:

@@ -58,7 +58,7 @@ def own_cell(loaded: Loaded) -> Cell:
     level = float(loaded.leaves["sparsity"].get(pattern, {}).get("level", 0.0))
     for override in loaded.leaf_overrides.get("sparsity", []):
         if override.key_or_group == "sparsity.level":
-            level = float(override.value())  # type: ignore[arg-type]
+            level = float(override.value())
     variant = None
     if pattern != "dense":
         variant = pattern if pattern == "2of4" else f"{level * 100:g}"

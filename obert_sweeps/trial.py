@@ -1,17 +1,16 @@
-"""One stage, from its recipe to its result on disk. The only place that makes leaves."""
+"""One stage, from its recipe to its result on disk."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
 import platform
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from .make import PACKAGE, make
 from .method.base import Method
 from .model.base import Encoder
 from .schema import Interrupted, RequestError, Runtime, Stage, StageError
@@ -29,10 +28,7 @@ from .train.start import save, start, training_of
 from .train.state import State, seed_everything
 from .train.step import Step
 
-PACKAGE = "obert_sweeps"
 _TRAINING = 1  # keeps training's random numbers apart from those that drew the model
-
-Leaf = TypeVar("Leaf")
 
 
 def run_stage(stage: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
@@ -218,37 +214,6 @@ def _result(
     if evidence is not None:
         result["evidence"] = evidence
     return result
-
-
-def make(leaf: Mapping[str, Any], allow_targets: Sequence[str], kind: type[Leaf]) -> Leaf:
-    """Make an object of a leaf: `_target_` names its class, the other keys are its arguments.
-
-    Only classes of this package and of packages named in `allow_targets`, and only of the kind
-    expected: a recipe may come from a store that others write to. StageError for anything else,
-    and for keys that the constructor does not take or lacks.
-    """
-    keys = {str(key): value for key, value in leaf.items() if key != "_target_"}
-    target = str(leaf.get("_target_"))
-    module, _, name = target.rpartition(".")
-    if module.partition(".")[0] not in (PACKAGE, *allow_targets):
-        raise StageError(
-            f"{target} is not of this package and is not made. If you trust it, say"
-            f" allow_targets=[{module.partition('.')[0]}]"
-        )
-    try:
-        made = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise StageError(f"_target_ {target} cannot be found: {error}") from error
-    if not (isinstance(made, type) and issubclass(made, kind)):
-        raise StageError(f"_target_ {target} is no {kind.__name__} and is not made")
-    try:
-        inspect.signature(made).bind(**keys)
-    except TypeError as error:
-        raise StageError(
-            f"{target} does not fit its configuration: {error}. Its keys are"
-            f" {', '.join(inspect.signature(made).parameters)}."
-        ) from error
-    return made(**keys)
 
 
 def _parents(spec: Stage, how: Runtime) -> dict[str, Path]:

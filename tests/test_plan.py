@@ -138,7 +138,6 @@ def test_what_is_no_part_of_a_result_is_no_part_of_the_id() -> None:
         (["table=0", "task=sst2"], "needs"),
         (["table=0", "task=sst2", "model=bert_base", "method=obert"], "schedule"),
         (["cells=*/dense", "budget.max_fisher_gradients=4"], "touches no stage"),
-        (["table=1", "budget.max_epochs=1000"], "touches no stage"),
         (["table=1", "task=squad", "task.data=other"], "data_root"),
         (["table=5", "task=sst2", "data_root=/nowhere", EXISTING], "not at hand"),
         (["table=1", "sparsity=2of4", "sparsity.level=1.5"], "impossible"),

@@ -13,14 +13,15 @@ import torch
 from tiny_bert import Stopping
 from tiny_stage import MAGNITUDE, TRAINING, Notes, masks, one_shot, run, runtime, stage, weights
 
+from obert_sweeps.make import make
 from obert_sweeps.method.base import Method
 from obert_sweeps.method.magnitude import Magnitude
 from obert_sweeps.model.bert import Bert
-from obert_sweeps.schema import Interrupted, StageError
+from obert_sweeps.schema import Interrupted, RequestError, StageError
 from obert_sweeps.store import Store
 from obert_sweeps.task.base import Task
 from obert_sweeps.train.start import training_of
-from obert_sweeps.trial import make, run_stage
+from obert_sweeps.trial import run_stage
 
 
 @pytest.fixture(autouse=True)
@@ -190,14 +191,14 @@ def test_an_interruption_is_passed_on_and_told_to_the_tracker(tmp_path: Path) ->
     ],
 )
 def test_only_leaves_of_the_expected_kind_are_made(leaf: dict[str, Any], message: str) -> None:
-    with pytest.raises(StageError, match=message):
+    with pytest.raises(RequestError, match=message):
         make(leaf, [], Method)
 
 
 def test_leaves_are_made_with_their_keys() -> None:
     made = make({**MAGNITUDE, "scope": "tensor"}, [], Method)
     assert isinstance(made, Magnitude) and made.scope == "tensor"
-    with pytest.raises(StageError, match="allow_targets"):
+    with pytest.raises(RequestError, match="allow_targets"):
         make({"_target_": "tiny_bert.Toy"}, [], Task)  # type: ignore[type-abstract]
     toy = make({"_target_": "tiny_bert.Toy", "rows": 7}, ["tiny_bert"], Task)  # type: ignore[type-abstract]
     assert toy.rows == 7  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from ..schema import RequestError, Runtime, Stage
 from ..store import Store
 from ..sweep import Event, run_plan
 from ..sweep.progress import Progress
+from ..tracker.base import Tracker
 from .answer import console, notice, print_json
 
 
@@ -28,7 +29,7 @@ def main(loaded: Loaded) -> int:
     store = Store(str(loaded.request.store))
     store.check_writable()
     pending = [s for s in plan.wanted() if store.result(s.id) is None]
-    tracker = make(to_plain(loaded.request.tracker), list(loaded.request.allow_targets))
+    tracker = make(to_plain(loaded.request.tracker), loaded.request.allow_targets, Tracker)
     if pending:
         check_leaves(pending, list(loaded.request.allow_targets))
     notice(f"{len(plan.wanted())} stages, {len(plan.wanted()) - len(pending)} done already")

@@ -56,7 +56,7 @@ def test_rows_of_this_version_are_fixed() -> None:
     """If this fails, the grammar has changed: raise demo.VERSION, then renew the digest."""
     everything = {task: rows(task, "train") for task in COLUMNS}
     text = json.dumps(everything, sort_keys=True)
-    assert (demo.VERSION, hashlib.sha256(text.encode()).hexdigest()[:16]) == (1, "DIGEST")
+    assert (demo.VERSION, hashlib.sha256(text.encode()).hexdigest()[:16]) == (1, "cb2153884c18831c")
 
 
 @pytest.mark.parametrize("task", [name for name, maker in MAKERS.items() if maker.labelled])

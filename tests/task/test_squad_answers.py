@@ -78,8 +78,8 @@ def test_best_span_against_brute_force(
     best, expected = -np.inf, {""}
     for window, start, end in windows:
         size = len(start)
-        firsts = sorted(range(size), key=lambda i: (-start[i], i))[:n_best]  # noqa: B023
-        lasts = sorted(range(size), key=lambda i: (-end[i], i))[:n_best]  # noqa: B023
+        firsts = sorted(range(size), key=lambda i: (-start[i], i))[:n_best]
+        lasts = sorted(range(size), key=lambda i: (-end[i], i))[:n_best]
         for i in firsts:
             for j in lasts:
                 inside = window.spans[i, 0] >= 0 and window.spans[j, 0] >= 0
