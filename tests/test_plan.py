@@ -143,7 +143,7 @@ def test_what_is_no_part_of_a_result_is_no_part_of_the_id() -> None:
         (["table=1", "sparsity=2of4", "sparsity.level=1.5"], "impossible"),
         (["preset=small", "table=1"], "model.path="),
         (["seeds=0"], "seeds=1"),
-        (["table=1", "+preset.stages.transfer.epochs=2"], "touches no stage"),
+        (["table=1", "preset.stages.transfer.epochs=2"], "touches no stage"),
     ],
 )
 def test_a_request_that_cannot_be_meant_is_refused(overrides: list[str], says: str) -> None:

@@ -1,0 +1,133 @@
+"""What a person meets at the door: help, answers on stdout, errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from obert_sweeps.cli.door import VERBS, main
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("help",)])
+def test_help_names_every_verb_with_an_example(capsys, arguments) -> None:
+    code, out, err = answer(capsys, *arguments)
+    assert code == 0 and err == ""
+    assert all(f"obert-sweeps {verb.example}" in out for verb in VERBS.values())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_a_module_and_a_help(capsys, verb) -> None:
+    code, out, _ = answer(capsys, verb, "--help")
+    assert code == 0 and VERBS[verb].does in out
+
+
+def test_ls_is_the_document(capsys) -> None:
+    code, out, err = answer(capsys, "ls", "format=json")
+    rows = json.loads(out)
+    assert (code, err, len(rows)) == (0, "", 69)
+    assert [sum(r["table"] == t for r in rows) for t in range(1, 6)] == [4, 5, 3, 8, 49]
+    keys = "id table task model method sparsity pattern published note".split()
+    assert all(list(row) == keys for row in rows)
+    assert sum(all(v is None for v in row["published"].values()) for row in rows) == 6
+
+
+def test_plan_answers_in_json_and_says_what_is_blocked(capsys) -> None:
+    code, out, _ = answer(capsys, "plan", "table=all", "preset=paper", "format=json")
+    document = json.loads(out)
+    assert document["totals"]["cells"] == 69
+    blocked = [c for c in document["cells"] if c["blocked"]]
+    assert code == (1 if blocked else 0)
+    assert all(stage["recipe"]["kind"] == "train" for stage in document["stages"])
+
+
+@pytest.mark.parametrize("verb", ["ls", "plan"])
+def test_a_look_imports_neither_torch_nor_ray_and_leaves_nothing(verb, tmp_path) -> None:
+    code = (
+        "import sys; from obert_sweeps.cli.door import main; main(sys.argv[1:]); "
+        "heavy = {'torch', 'ray', 'wandb', 'transformers', 'datasets'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    arguments = [sys.executable, "-c", code, verb, "table=all", "preset=paper"]
+    looked = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
+    assert looked.returncode == 0, looked.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["frobnicate"], "no verb"),
+        (["run", "-m", "table=1,2"], "the sweep is ours"),
+        (["run", "--resume"], "no option"),
+        (["plan", "tabel=5"], "tabel"),
+        (["run", "task=sst3"], "sst2"),
+        (["run", "table=1", "sparsity=2of4", "sparsity.level=2"], "impossible"),
+        (["run", "cells=*/dense", "budget.max_fisher_gradients=2"], "touches no stage"),
+        (["run", "table=1", "method=obert", "method.damp=-1"], "damp"),
+        (["run", "table=1", "cluster.runner=slurm"], "cluster.runner"),
+        (["replay"], "stage="),
+        (["status", "stage=ffff"], "no stage"),
+    ],
+)
+def test_a_wrong_request_exits_2_and_writes_nothing(
+    capsys, tmp_path, monkeypatch, arguments, says
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = answer(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert "error: " in err and says in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def sst2(folder: Path, *, train: int = 8, validation: int = 4, label: str = "label") -> Path:
+    """A data_root with an SST-2 of so many rows."""
+    for split, rows in (("train", train), ("validation", validation)):
+        columns = {"sentence": ["a fine film"] * rows, label: [i % 2 for i in range(rows)]}
+        schema = pa.schema([("sentence", pa.string()), (label, pa.int64())])
+        (folder / "sst2").mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns, schema=schema), folder / "sst2" / f"{split}.parquet")
+    return folder
+
+
+RUN = ["run", "cells=t5/sst2/bert_base/dense", "cluster=inline", "tracker=none", "store=runs"]
+
+
+def test_broken_input_is_found_before_anything_starts(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data, model = tmp_path / "data", tmp_path / "model"
+    (data / "empty").mkdir(parents=True)
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    cases = [
+        ([f"data_root={data}/empty"], "not at hand"),
+        ([f"data_root={sst2(data / 'nolabel', label='verdict')}"], "label"),
+        ([f"data_root={sst2(data / 'norows', validation=0)}"], "no rows"),
+        (["model=bert_base", f"model.path={model}"], "config.json"),
+        (["model=bert_base", f"model.path={tmp_path}/absent"], "model.path=DIR"),
+    ]
+    for overrides, says in cases:
+        code, out, err = answer(capsys, *RUN, *overrides)
+        assert (code, out) == (2, ""), err
+        assert says in err, err
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_store_that_cannot_be_written_is_refused(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    code, out, err = answer(capsys, *RUN[:-1], f"store={tmp_path}/file/runs")
+    assert (code, out) == (2, "") and "store" in err
+    code, _, err = answer(capsys, *RUN[:-1], "store=/proc/obert-sweeps")
+    assert code == 2 and "cannot be written" in err
