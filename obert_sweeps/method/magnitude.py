@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
-from ..schema import RequestError
-from ..sparsity.pattern import Scope
+from ..sparsity.pattern import Scope, check_scope
 from .base import Method, PruneStep
 
 
@@ -36,11 +33,3 @@ class Magnitude(Method):
         }
         step.masks.replace(step.pattern.select(costs, step.level, self.scope, step.masks.keep))
         step.masks.apply()
-
-
-def check_scope(scope: str) -> None:
-    """RequestError unless `scope` is one that patterns know."""
-    if scope not in get_args(Scope):
-        raise RequestError(
-            f"method.scope {scope!r} is unknown. Choose one of: {', '.join(get_args(Scope))}."
-        )

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ..schema import RequestError, StageError
-from ..sparsity.pattern import Scope
+from ..sparsity.pattern import Scope, check_scope
 from . import fisher
 from .base import Method, PruneStep
 from .fisher import FisherInverse
-from .magnitude import check_scope
 
 FISHER_BLOCK_SIZE: Mapping[str, int] = MappingProxyType(
     {"unstructured": 50, "block4": 32, "2of4": 48}

@@ -10,7 +10,7 @@ pattern selects; no method needs to know which pattern it serves.
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +18,14 @@ from torch import Tensor
 from ..schema import RequestError, StageError
 
 Scope = Literal["global", "tensor"]
+
+
+def check_scope(scope: str) -> None:
+    """RequestError unless `scope` is one that patterns know."""
+    if scope not in get_args(Scope):
+        raise RequestError(
+            f"method.scope {scope!r} is unknown. Choose one of: {', '.join(get_args(Scope))}."
+        )
 TIE_SEED = 42  # sparseml's mask_creator draws with this seed from a mass of equal minima
 
 

@@ -1,0 +1,33 @@
+"""Random pruning."""
+
+from __future__ import annotations
+
+import torch
+
+from ..sparsity.pattern import Scope, check_scope
+from .base import Method, PruneStep
+
+
+class Random(Method):
+    """Weights go by lot; the rest stay as they are.
+
+    Source: none; it is the floor that every method must beat. The draw follows from the stage's
+    seed and the pruning step.
+
+    scope: as in magnitude pruning.
+    """
+
+    def __init__(self, *, scope: Scope = "global") -> None:
+        super().__init__()
+        check_scope(scope)
+        self.scope = scope
+
+    def prune(self, step: PruneStep) -> None:
+        generator = torch.Generator().manual_seed(step.seed)
+        costs = {}
+        for name, layer in step.layers.items():
+            weight = layer.weight
+            draw = torch.rand(weight.shape, generator=generator).to(weight.device)
+            costs[name] = step.pattern.costs(draw, name)
+        step.masks.replace(step.pattern.select(costs, step.level, self.scope, step.masks.keep))
+        step.masks.apply()
