@@ -165,7 +165,8 @@ class Composer:
                 training = shorten(training, budget.max_epochs)
         for key in ("max_train_rows", "max_eval_rows"):
             if budget[key] is not None:
-                setattr(training, key, budget[key])
+                own = getattr(training, key)
+                setattr(training, key, budget[key] if own is None else min(own, budget[key]))
                 self.touched.add(f"budget.{key}")
         plain = asdict(training)
         if plain["distill"] is not None and plain["distill"]["hardness"] == 0:
