@@ -11,7 +11,16 @@ import json
 from typing import Any
 
 VERSIONS = {"train": 1}  # raised by hand when the mathematics of a kind of stage changes
-NOT_HASHED = {"task": ("folder", "official_rows"), "model": ("path",)}
+
+# Where rows and weights come from is identified by digests, pinned revisions or the generator's
+# settings instead (`inputs`): the same file under another path is the same input.
+ORIGINS = {
+    "task": (
+        "source hub hub_config revision hub_splits more_hub data folder corpus generator"
+        " official_rows"
+    ).split(),
+    "model": "hub revision path from_config config".split(),
+}
 
 
 def identity(
@@ -30,16 +39,13 @@ def identity(
 
 
 def hashed_part(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The recipe without the keys that say where things lie."""
-    part = {}
-    for key, value in recipe.items():
-        drop = NOT_HASHED.get(key, ())
-        part[key] = {k: v for k, v in value.items() if k not in drop} if drop else value
-    if "corpus" in part["task"]:
-        part["task"]["corpus"] = [
-            {k: v for k, v in c.items() if k != "folder"} for c in part["task"]["corpus"] or []
-        ]
-    return part
+    """The recipe without the keys that say where rows and weights come from."""
+    return {
+        part: {k: v for k, v in value.items() if k not in ORIGINS[part]}
+        if part in ORIGINS
+        else value
+        for part, value in recipe.items()
+    }
 
 
 def digest(identity: dict[str, Any]) -> str:

@@ -54,7 +54,8 @@ class Inputs:
             return DataFacts(rows, {"generator": generator})
         if task["source"] == "hub":
             rows = dict(task.get("official_rows") or {})
-            return DataFacts(rows, {"hub": task["hub"], "revision": task.get("revision")})
+            keys = ("hub", "hub_config", "revision", "hub_splits", "more_hub")
+            return DataFacts(rows, {key: task[key] for key in keys if key in task})
         files = data_files(task)
         absent = [f for f in files if not f.is_file()]
         if absent or not files:
@@ -64,7 +65,11 @@ class Inputs:
                 "Put the file there, or name another folder with data_root=DIR or task.data=NAME"
             )
         rows = check_folder(task)
-        return DataFacts(rows, {f.name: self.digests.of(f) for f in files} | _corpus_keys(task))
+        digests = [self.digests.of(file) for file in files]
+        if "corpus" in task:
+            columns = [part["text_columns"] for part in task["corpus"]]
+            return DataFacts(rows, [list(pair) for pair in zip(digests, columns, strict=True)])
+        return DataFacts(rows, {f.name: d for f, d in zip(files, digests, strict=True)})
 
     def weights_of(self, model: dict[str, Any]) -> dict[str, Any]:
         """What identifies the weights a model starts from, and its dimensions.
@@ -93,7 +98,7 @@ class Inputs:
                 f"no checkpoint for {model['name']} in this preset. Give one with: "
                 f"model={model['name']} model.path=DIR"
             )
-        return {"fingerprint": {"from": "nothing"}, "config": model["config"]}
+        return {"fingerprint": {"config": model["config"]}, "config": model["config"]}
 
 
 def data_files(task: dict[str, Any]) -> list[Path]:
@@ -102,12 +107,6 @@ def data_files(task: dict[str, Any]) -> list[Path]:
         return [Path(c["folder"]) / "train.parquet" for c in task["corpus"]]
     splits = ["train", *(task.get("evaluation_splits") or ["validation"])]
     return [Path(task["folder"]) / f"{split}.parquet" for split in splits]
-
-
-def _corpus_keys(task: dict[str, Any]) -> dict[str, Any]:
-    if "corpus" not in task:
-        return {}
-    return {"corpus": [{k: v for k, v in c.items() if k != "folder"} for c in task["corpus"]]}
 
 
 class Digests:

@@ -2,7 +2,7 @@
 
 A recipe is plain data. `Training` is the strict schema of one training stage: what is not a field
 here is refused when a schedule or an override names it. A `Stage` is a node of the plan; its id
-(see `plan.identity`) is a hash of what determines its result and of nothing else.
+(see `identity`) is a hash of what determines its result and of nothing else.
 """
 
 from __future__ import annotations

@@ -103,7 +103,9 @@ def finished_times(store: Path) -> dict[str, float]:
 
 def test_killed_driver_resumes_to_the_same_bits(tmp_path, undisturbed) -> None:
     store = tmp_path / "runs"
-    started = subprocess.Popen(command("run", store), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    started = subprocess.Popen(
+        command("run", store), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     wait_for(lambda: checkpoints(store, "dense"), 120)
     children = family(started.pid)
     before = finished_times(store)
@@ -115,7 +117,9 @@ def test_killed_driver_resumes_to_the_same_bits(tmp_path, undisturbed) -> None:
     run(store)
     assert outcome(store) == undisturbed["outcome"]
     after = finished_times(store)
-    assert all(after[stage] == stamp for stage, stamp in before.items()), "repeated a finished stage"
+    assert all(after[stage] == stamp for stage, stamp in before.items()), (
+        "repeated a finished stage"
+    )
     wait_for(lambda: not [p for p in children if p.is_running()], 90)
 
 

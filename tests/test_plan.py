@@ -12,6 +12,7 @@ from obert_sweeps.plan import Plan, make_plan
 from obert_sweeps.request import read
 from obert_sweeps.schema import RequestError
 
+DENSE_SST2 = "cells=t5/sst2/bert_base/dense"
 EXISTING = "cells=['*/dense','*/magnitude/*','*/obert/*']"
 
 
@@ -193,3 +194,58 @@ def test_encoder_weights_are_the_published_counts() -> None:
     assert encoder_weights(large) == 301_989_888
     assert encoder_weights(mobile) == 20_054_016
     assert encoder_weights(mobile, 14) == 11_698_176
+
+
+def test_a_copy_of_the_data_is_the_same_input_and_a_changed_row_is_not(tmp_path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def stage(folder: str, sentence: str) -> str:
+        columns = {"sentence": [sentence] * 40, "label": [0, 1] * 20}
+        (tmp_path / folder / "sst2").mkdir(parents=True)
+        for split in ("train", "validation"):
+            pq.write_table(pa.table(columns), tmp_path / folder / "sst2" / f"{split}.parquet")
+        planned = plan(f"data_root={tmp_path / folder}", "preset=paper", "seeds=1", DENSE_SST2)
+        return next(iter(planned.cells["t5/sst2/bert_base/dense"].finals.values()))
+
+    one = stage("here", "a fine film")
+    assert stage("there", "a fine film") == one
+    assert stage("other", "a dull film") != one
+
+
+def test_each_text_of_a_corpus_counts(tmp_path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from obert_sweeps.inputs import Inputs
+
+    def fingerprint() -> object:
+        parts = [
+            {"data": d, "folder": str(tmp_path / d), "text_columns": ["sentence"]}
+            for d in ("sst2", "cola")
+        ]
+        task = {"name": "mlm", "source": "folder", "folder": str(tmp_path), "corpus": parts}
+        return Inputs().data_of(task).fingerprint
+
+    def write(data: str, text: str) -> None:
+        (tmp_path / data).mkdir(exist_ok=True)
+        table = pa.table({"sentence": [text], "label": [0]})
+        pq.write_table(table, tmp_path / data / "train.parquet")
+
+    write("sst2", "one")
+    write("cola", "two")
+    before = fingerprint()
+    write("sst2", "three")
+    assert fingerprint() != before
+
+
+def test_ids_do_not_change_by_accident() -> None:
+    """Golden: a changed default re-runs what depends on it. Change these on purpose only."""
+    planned = plan("preset=paper", "seeds=1", EXISTING)
+    golden = {
+        "t1/squad/bert_base/obert/2of4": "ac605ae7bc5d6ec7",
+        "t2/squad/bert_large/obert/90": "429e220d986d7550",
+        "t4/sst2/bert_base/obert/90": "813e191fca8aa215",
+        "t5/mrpc/bert_base/magnitude/90": "6057e7ebd09f96ae",
+    }
+    assert {cell: planned.cells[cell].finals[42] for cell in golden} == golden

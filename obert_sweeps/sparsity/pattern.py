@@ -26,6 +26,8 @@ def check_scope(scope: str) -> None:
         raise RequestError(
             f"method.scope {scope!r} is unknown. Choose one of: {', '.join(get_args(Scope))}."
         )
+
+
 TIE_SEED = 42  # sparseml's mask_creator draws with this seed from a mass of equal minima
 
 
