@@ -1,4 +1,4 @@
-"""The program as a person runs it: table 1 on generated data, killed in the middle, looked at after.
+"""The program as a person runs it: table 1 on generated data, killed midway, looked at after.
 
 Bit-equal is asked for: one machine, one thread a stage, one worker.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -69,9 +68,9 @@ def checkpoints(store: Path, role: str) -> list[Path]:
     found = []
     for folder in store.glob("stages/*"):
         stage = folder / "stage.json"
-        if stage.is_file() and not (folder / "result.json").exists():
-            if json.loads(stage.read_text())["tags"]["role"] == role:
-                found += list(folder.glob("checkpoint-*"))
+        unfinished = stage.is_file() and not (folder / "result.json").exists()
+        if unfinished and json.loads(stage.read_text())["tags"]["role"] == role:
+            found += list(folder.glob("checkpoint-*"))
     return found
 
 
