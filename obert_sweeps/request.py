@@ -172,7 +172,12 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
                 f"'{override.input_line}': one {group} at a time, or Hydra would merge them. "
                 f"For several say cells=, for instance cells='*/{value[0] if value else ''}/*'."
             )
-        choices[group] = str(value)
+        if not isinstance(value, str):
+            known = ", ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")))
+            raise RequestError(
+                f"'{override.input_line}': a {group} is chosen by its name. Known: {known}."
+            )
+        choices[group] = value
     for group, overrides in keys.items():
         if group not in choices:
             first = overrides[0].input_line

@@ -13,6 +13,8 @@ from obert_sweeps.schema import RequestError
     [
         (["tabel=5"], "tabel"),
         (["task=sst3"], "sst2"),
+        (["sparsity=90"], "unstructured"),
+        (["task=null"], "chosen by its name"),
         (["task=sst2", "task.max_lenght=64"], "task.max_lenght"),
         (["method=[obert,magnitude]"], "cells="),
         (["task=sst2,stsb"], "cells="),
