@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .plan import CellPlan, Plan
-from .report.source import measure
+from .report.source import ancestors, measure
 from .report.tables import cell_entries
 from .report.words import measured as measured_words
 from .report.words import published as published_words
@@ -70,7 +70,7 @@ class CellRecords:
         record = {
             **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method", "sparsity")},
             "seed": seed,
-            "stages": list(self._ancestry(planned.finals[seed])),
+            "stages": ancestors(planned.finals[seed], self.plan.stages),
             "measured": values,
             "published": printed,
             "difference": {
@@ -82,11 +82,3 @@ class CellRecords:
         }
         shown = f"{measured_words(entry)}  (document {published_words(entry)})"
         return record, f"{cell.id}  {shown}  {entry['verdict']}"
-
-    def _ancestry(self, final: str) -> Iterator[str]:
-        needed, waiting = set(), [final]
-        while waiting:
-            stage = waiting.pop()
-            needed.add(stage)
-            waiting.extend(self.plan.stages[stage].parents.values())
-        return (i for i in self.plan.stages if i in needed)

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from ..cell_records import CellRecords
+from ..compose import to_plain
 from ..make import make
 from ..plan import Plan, make_plan
 from ..report import build, terminal, write
@@ -76,10 +75,6 @@ def runtime_of(loaded: Loaded) -> Runtime:
 
 def cluster_of(loaded: Loaded) -> dict[str, Any]:
     return to_plain(loaded.request.cluster)
-
-
-def to_plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True)
 
 
 def check_leaves(stages: Sequence[Stage], allow_targets: list[str]) -> None:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
-from types import FrameType
 from typing import Any
 
 import ray
@@ -24,6 +21,7 @@ from ray.tune.search import Searcher
 from ..schema import Interrupted, RequestError, Runtime, Stage
 from .ledger import Ledger
 from .ray_session import environment, session
+from .signals import on_stop
 from .workers import RUN_STAGE, carry_out, runtime_of
 
 # How many stages Tune may queue for room. With one, a large stage that waits blocks all behind it;
@@ -57,22 +55,13 @@ class _Run:
         if self.signum is not None or self.error is not None:
             raise _Stop
 
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
+    def on_signals(self) -> AbstractContextManager[None]:
         """SIGINT and SIGTERM take hold at the next turn of Tune's loop (0.1 s)."""
 
-        def stop(signum: int, frame: FrameType | None) -> None:
+        def stop(signum: int) -> None:
             self.signum = signum
 
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return on_stop(stop)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
