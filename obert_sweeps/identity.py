@@ -22,6 +22,14 @@ ORIGINS = {
     "model": "hub revision path from_config config".split(),
 }
 
+# Keys that came after results were stored: at these values they say nothing new and are not
+# hashed, so that what was computed before them is found again.
+LATER: dict[str, dict[str, Any]] = {
+    "training": {"prune_also": []},
+    "pruning": {"until": None, "every_steps": None},
+    "method": {},
+}
+
 
 def identity(
     recipe: dict[str, Any], seed: int, parents: dict[str, str], data: Any, weights: Any
@@ -39,13 +47,24 @@ def identity(
 
 
 def hashed_part(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The recipe without the keys that say where rows and weights come from."""
-    return {
+    """The recipe without where rows and weights come from, and without unused later keys."""
+    parts = {
         part: {k: v for k, v in value.items() if k not in ORIGINS[part]}
         if part in ORIGINS
-        else value
+        else _without_later(part, value)
         for part, value in recipe.items()
     }
+    if parts["training"].get("pruning"):
+        pruning = _without_later("pruning", parts["training"]["pruning"])
+        parts["training"] = {**parts["training"], "pruning": pruning}
+    return parts
+
+
+def _without_later(part: str, value: Any) -> Any:
+    later = LATER.get(part)
+    if not later:
+        return value
+    return {k: v for k, v in value.items() if k not in later or v != later[k]}
 
 
 def digest(identity: dict[str, Any]) -> str:

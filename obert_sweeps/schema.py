@@ -22,6 +22,10 @@ class StageError(Exception):
     """A stage cannot be completed for a reason that a retry would not mend."""
 
 
+class WorkerLost(Exception):
+    """A worker of the stage's group has died or no longer answers; a new group can go on."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop; what was finished is kept and the same command resumes."""
 
@@ -49,12 +53,17 @@ class PruningTimes:
 
     Steps at start, start + every, … end; `every` null means one step, at `start`.
     The sparsity at a step follows the cubic of Zhu & Gupta from `initial` to the target.
+    Where masks still move after `end`, `until` is the epoch up to which there are steps at the
+    target: one every `every_steps` optimiser steps, and in any case one, the last, at `until` or
+    before the last optimiser step.
     """
 
     start: float
     end: float
     every: float | None = None
     initial: float = 0.0
+    until: float | None = None
+    every_steps: int | None = None
 
 
 @dataclass
@@ -84,6 +93,7 @@ class Training:
     keep_layers: int | None = None  # keep the first so many encoder layers, drop the rest for good
     lock_pattern: bool = False  # masks = the non-zero pattern of the weights it starts from
     reset_head: bool = False  # start from a new task head although the parent has one
+    prune_also: list[str] = field(default_factory=list)  # further linear layers, by name part
     precision: str = "fp32"
     max_train_rows: int | None = None
     max_eval_rows: int | None = None
@@ -101,6 +111,9 @@ class Runtime:
     log_seconds: float = 2.0
     tracker: dict[str, Any] = field(default_factory=dict)
     allow_targets: list[str] = field(default_factory=list)
+    memory_gb: float | None = None  # for a pruning step's work; None: what is free
+    scratch: str | None = None  # a folder for what does not fit; None: it is computed again
+    group_seconds: float = 300.0  # a worker that answers nothing for so long is lost
     output: str | None = None  # another store to write to (replay); parents come from `store`
     again: bool = False  # run although there is a result, from the beginning
 

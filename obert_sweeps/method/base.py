@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from torch import nn
 
 from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern
+from ..worker_group import ALONE, WorkerGroup
 
 Gradients = Callable[[int, int], Iterator[dict[str, torch.Tensor]]]
 
@@ -46,6 +48,13 @@ class PruneStep:
     hard-label task loss of `batch_size` rows, eval mode, float32, each shaped like its weight. The
     dicts are valid until the next one is drawn."""
     seed: int = 0
+    target: float = 0.0  # the level that the schedule ends at
+    note: Callable[[str], None] = lambda text: None  # a line for the stage's log
+    group: WorkerGroup = ALONE
+    """The stage's workers. All of them take the same step; `gradients` yields a worker's own share
+    of the mini-batches, `count` being that of all workers together."""
+    memory: int | None = None  # bytes this worker may use for the step; None: what is free
+    scratch: Path | None = None  # a folder for what does not fit; None: it is computed again
 
 
 class Method(nn.Module):
