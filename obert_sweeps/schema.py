@@ -51,11 +51,12 @@ class LearningRatePiece:
 class PruningTimes:
     """When pruning steps fall, in epochs, and the sparsity of the first one.
 
-    Steps at start, start + every, … end; `every` null means one step, at `start`.
+    Steps at start, start + every, … end; with `every` null and `every_steps` given, at start, at
+    each optimiser step that `every_steps` divides, and at end; with both null one, at `start`.
     The sparsity at a step follows the cubic of Zhu & Gupta from `initial` to the target.
     Where masks still move after `end`, `until` is the epoch up to which there are steps at the
-    target: one every `every_steps` optimiser steps, and in any case one, the last, at `until` or
-    before the last optimiser step.
+    target: at each optimiser step that `every_steps` divides, and in any case one, the last, at
+    `until` or before the last optimiser step.
     """
 
     start: float

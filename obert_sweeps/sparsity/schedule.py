@@ -32,20 +32,50 @@ def step_of(epoch: float, steps_per_epoch: int) -> int:
     return math.floor(round(epoch * steps_per_epoch, 6) + 0.5)
 
 
-def pruning_epochs(times: PruningTimes) -> list[float]:
-    """The epochs of the pruning steps: start, start + every, … and always `end` itself."""
-    if times.start < 0 or times.end < times.start:
+def pruning_steps(
+    times: PruningTimes, level: float, steps_per_epoch: int, total_steps: int
+) -> dict[int, float]:
+    """Optimiser step (0-based) before which a pruning step happens -> sparsity it leads to.
+
+    Steps are increasing and distinct; the last one leads to exactly `level` and at least one
+    optimiser step follows it. `total_steps` 0 means no training at all: one pruning step, {0:
+    level}. With intervals in epochs the sparsity of a point follows from its epoch, not from the
+    step it is rounded to, so a recipe has the same sequence on every data set; with intervals in
+    optimiser steps there are as many points as the training has room for, on the same curve.
+
+    Raises RequestError if `initial` is above `level` or the steps do not fit.
+    """
+    _check(times, level)
+    if total_steps == 0:
+        epochs = pruning_epochs(times)
+        if len(epochs) > 1 or epochs[0] > 0 or times.every_steps or times.until is not None:
+            raise RequestError(
+                f"pruning up to epoch {epochs[-1]:g} in more than one step, or after a training"
+                " step, does not fit into training of 0 epochs. For one-shot pruning set"
+                " pruning.start and pruning.end to 0, and pruning.every, pruning.every_steps and"
+                " pruning.until to null; otherwise raise training.epochs."
+            )
+        return {0: level}
+    if times.every is None and times.every_steps is not None:
+        steps = _ramp_by_steps(times, level, steps_per_epoch, times.every_steps)
+    else:
+        steps = _ramp_by_epochs(times, level, steps_per_epoch)
+    if max(steps) >= total_steps:
         raise RequestError(
-            f"pruning from epoch {times.start:g} to {times.end:g}: the start must be at least 0 and"
-            " not after the end. Set pruning.start <= pruning.end."
+            f"the last pruning step falls on optimiser step {max(steps)} of {total_steps}, and at"
+            " least one must follow it. Lower pruning.end, or raise training.epochs."
         )
+    if times.until is not None:
+        last = min(step_of(times.until, steps_per_epoch), total_steps - 1)
+        every = times.every_steps or total_steps
+        steps |= dict.fromkeys([*_multiples(every, max(steps), last), last], level)
+    return steps
+
+
+def pruning_epochs(times: PruningTimes) -> list[float]:
+    """The epochs of pruning steps up to `end`: start, start + every, … and always `end` itself."""
     if times.every is None:
         return [times.start]
-    if times.every <= 0:
-        raise RequestError(
-            f"pruning.every is {times.every:g} epochs, which is no interval. Give a positive number"
-            " of epochs, or null for a single pruning step at pruning.start."
-        )
     whole = math.floor((times.end - times.start) / times.every + _TOLERANCE)
     epochs = [times.start + i * times.every for i in range(whole + 1)]
     if times.end - epochs[-1] > _TOLERANCE:  # the interval does not divide the span
@@ -55,39 +85,8 @@ def pruning_epochs(times: PruningTimes) -> list[float]:
     return epochs
 
 
-def pruning_steps(
-    times: PruningTimes, level: float, steps_per_epoch: int, total_steps: int
-) -> dict[int, float]:
-    """Optimiser step (0-based) before which a pruning step happens -> sparsity it leads to.
-
-    Steps are increasing and distinct; the last one leads to exactly `level` and at least one
-    optimiser step follows it. `total_steps` 0 means no training at all: one pruning step, {0:
-    level}. The sparsity of a point follows from its epoch, not from the step it is rounded to, so
-    a recipe has the same sequence on every data set.
-
-    Raises RequestError if `initial` is above `level` or the steps do not fit.
-    """
-    if not 0.0 <= times.initial < 1.0 or not 0.0 <= level <= 1.0:
-        raise RequestError(
-            f"sparsities must be between 0 and 1: pruning.initial is {times.initial:g}, the target"
-            f" {level:g}."
-        )
+def _ramp_by_epochs(times: PruningTimes, level: float, steps_per_epoch: int) -> dict[int, float]:
     epochs = pruning_epochs(times)
-    single = len(epochs) == 1
-    if not single and times.initial > level:
-        raise RequestError(
-            f"pruning.initial {times.initial:g} is above the target {level:g}, and sparsity only"
-            f" grows. Set pruning.initial to at most {level:g}."
-        )
-    if total_steps == 0:
-        if not single or epochs[0] > 0:
-            raise RequestError(
-                f"{len(epochs)} pruning steps up to epoch {epochs[-1]:g} do not fit into training"
-                " of 0 epochs. For one-shot pruning set pruning.start and pruning.end to 0 and"
-                " pruning.every to null; otherwise raise training.epochs."
-            )
-        return {0: level}
-
     span = times.end - times.start
     steps: dict[int, float] = {}
     for i, epoch in enumerate(epochs):
@@ -100,12 +99,63 @@ def pruning_steps(
             )
         last = i == len(epochs) - 1
         steps[step] = level if last else cubic(level, times.initial, (epoch - times.start) / span)
-    if max(steps) >= total_steps:
-        raise RequestError(
-            f"the last pruning step falls on optimiser step {max(steps)} of {total_steps}, and at"
-            " least one must follow it. Lower pruning.end, or raise training.epochs."
-        )
     return steps
+
+
+def _ramp_by_steps(
+    times: PruningTimes, level: float, steps_per_epoch: int, every: int
+) -> dict[int, float]:
+    """Start, end, and every multiple of `every` between: where a method's own windows end."""
+    first, last = step_of(times.start, steps_per_epoch), step_of(times.end, steps_per_epoch)
+    between = [first, *_multiples(every, first, last)] if first < last else []
+    steps = {s: cubic(level, times.initial, (s - first) / (last - first)) for s in between}
+    return steps | {last: level}
+
+
+def _multiples(every: int, after: int, before: int) -> range:
+    """The multiples of `every` in after < s < before."""
+    return range((after // every + 1) * every, before, every)
+
+
+def _check(times: PruningTimes, level: float) -> None:
+    """RequestError unless the times follow each other and the sparsities grow."""
+    if not 0.0 <= times.initial < 1.0 or not 0.0 <= level <= 1.0:
+        raise RequestError(
+            f"sparsities must be between 0 and 1: pruning.initial is {times.initial:g}, the target"
+            f" {level:g}."
+        )
+    if times.start < 0 or times.end < times.start:
+        raise RequestError(
+            f"pruning from epoch {times.start:g} to {times.end:g}: the start must be at least 0 and"
+            " not after the end. Set pruning.start <= pruning.end."
+        )
+    if times.every is not None and times.every <= 0:
+        raise RequestError(
+            f"pruning.every is {times.every:g} epochs, which is no interval. Give a positive number"
+            " of epochs, or null."
+        )
+    if times.every_steps is not None and times.every_steps < 1:
+        raise RequestError(
+            f"pruning.every_steps is {times.every_steps} optimiser steps, which is no interval."
+            " Give at least 1, or null."
+        )
+    if times.until is not None and times.until < times.end:
+        raise RequestError(
+            f"pruning.until, epoch {times.until:g}, is before pruning.end, {times.end:g}: it says"
+            " how long masks still move after that. Raise it, or set it to null."
+        )
+    if times.every is not None and times.every_steps is not None and times.until is None:
+        raise RequestError(
+            f"pruning.every ({times.every:g} epochs) and pruning.every_steps"
+            f" ({times.every_steps}) are both set, and only one can be the interval up to"
+            " pruning.end. Set one to null, or say in pruning.until how long steps go on after it."
+        )
+    several = times.every is not None or times.every_steps is not None
+    if several and times.end > times.start and times.initial > level:
+        raise RequestError(
+            f"pruning.initial {times.initial:g} is above the target {level:g}, and sparsity only"
+            f" grows. Set pruning.initial to at most {level:g}."
+        )
 
 
 def learning_rate(pieces: Sequence[LearningRatePiece], step: int, steps_per_epoch: int) -> float:
@@ -154,9 +204,11 @@ def _on_piece(piece: LearningRatePiece, begin: float, step: int, steps_per_epoch
 def shorten(training: Training, max_epochs: float) -> Training:
     """The same training in at most `max_epochs` epochs: everything in proportion.
 
-    Epochs, pruning times and learning-rate pieces are scaled by one factor, so the number of
-    pruning steps, their sparsities and the target stay; `evaluate_every` stays as it is. Returns
-    `training` unchanged if it is short enough already.
+    Epochs, pruning times and learning-rate pieces are scaled by one factor, so that warm-ups, the
+    climb to the target and what follows it keep their shares, and so do the number of pruning
+    steps and their sparsities. `every_steps` and `evaluate_every` stay as they are: the former is
+    a method's own rhythm, and there are fewer such steps on the same curve. Returns `training`
+    unchanged if it is short enough already.
     """
     if max_epochs <= 0:
         raise RequestError(f"max_epochs is {max_epochs:g}; it must be above 0.")
@@ -174,6 +226,7 @@ def shorten(training: Training, max_epochs: float) -> Training:
             start=pruning.start * factor,
             end=pruning.end * factor,
             every=scaled(pruning.every),
+            until=scaled(pruning.until),
         )
     pieces = [
         replace(piece, until=piece.until * factor, every=scaled(piece.every))
