@@ -169,6 +169,8 @@ def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> 
         save_checkpoint,
         how.checkpoint_seconds,
         folder.log,
+        memory=None if how.memory_gb is None else int(how.memory_gb * 2**30),
+        scratch=None if how.scratch is None else Path(how.scratch),
     )
     evidence = train(run, state)
     result = _result(spec, task, state, evidence, begin.layers)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from torch import nn
 
 from ..method.base import PruneStep
 from ..schema import Training
+from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern
 from ..sparsity.schedule import pruning_steps, step_of
+from ..worker_group import ALONE, WorkerGroup
 from .batches import Data
 from .evaluate import evaluate
 from .gradients import GradientSource
@@ -38,9 +41,17 @@ class Timetable:
 
     def __post_init__(self) -> None:
         self.last_pruning = max(self.prunings, default=-1)
+        self.target = self.prunings.get(self.last_pruning, 0.0)
+        # Methods whose masks move prune every few steps; a hundred of them tell enough.
+        self.told: set[int] = {self.last_pruning} & set(self.prunings)
+        latest = -math.inf
+        for step in self.prunings:
+            if step - latest >= self.steps / 100:
+                self.told.add(step)
+                latest = step
         # A loss that is not finite must be seen before it is evaluated or pruned by.
         ends = range(self.steps_per_epoch, self.steps + 1, self.steps_per_epoch)
-        self.records = {*ends, *self.prunings, *self.evaluations}
+        self.records = {*ends, *self.told, *self.evaluations}
 
 
 def timetable(training: Training, pattern: str, level: float, rows: Callable[[], int]) -> Timetable:
@@ -74,6 +85,9 @@ class Run:
     checkpoint: Callable[[State], None]
     checkpoint_seconds: float = 60.0
     note: Callable[[str], None] = lambda text: None
+    group: WorkerGroup = ALONE
+    memory: int | None = None  # bytes a pruning step may use; None: what is free
+    scratch: Path | None = None
 
 
 def train(run: Run, state: State) -> dict[str, Any] | None:
@@ -121,6 +135,7 @@ def train(run: Run, state: State) -> dict[str, Any] | None:
 
 def prune(run: Run, state: State, step: int) -> None:
     """One pruning step; what it did is checkpointed if it took long enough to be worth it."""
+    check_weights(run, state)
     begun, level = time.monotonic(), run.times.prunings[step]
     gradients = GradientSource(
         state.model,
@@ -131,22 +146,41 @@ def prune(run: Run, state: State, step: int) -> None:
         seed=run.seed + step,
         micro_batch=run.step.micro_batch,
     )
-    final = step == run.times.last_pruning
     state.method.prune(
         PruneStep(
-            run.layers, state.masks, run.pattern, level, final, gradients, seed=run.seed + step
+            run.layers,
+            state.masks,
+            run.pattern,
+            level,
+            final=step == run.times.last_pruning,
+            gradients=gradients,
+            seed=run.seed + step,
+            target=run.times.target,
+            note=run.note,
+            group=run.group,
+            memory=run.memory,
+            scratch=run.scratch,
         )
     )
     state.masks.apply()
     state.model.train()
     state.pruned_at = step
     seconds = time.monotonic() - begun
-    run.note(
-        f"epoch {run.times.epoch(step):g}: sparsity {level:.2%} asked for,"
-        f" {state.masks.sparsity():.2%} pruned, {seconds:.1f} s"
-    )
+    if step in run.times.told:
+        zero = Masks.from_zeros(run.layers).sparsity()  # what is zero now may grow again
+        run.note(
+            f"epoch {run.times.epoch(step):g}: sparsity {level:.2%} asked for, {zero:.2%} pruned,"
+            f" {seconds:.1f} s"
+        )
     if seconds >= run.checkpoint_seconds and run.times.steps:
         run.checkpoint(state)
+
+
+def check_weights(run: Run, state: State) -> None:
+    """Diverged unless all weights are finite."""
+    if not bool(torch.stack([p.isfinite().all() for p in state.model.parameters()]).all()):
+        epoch = run.times.epoch(state.step)
+        raise Diverged(reason="weights are not finite", epoch=epoch, step=state.step)
 
 
 def measure(run: Run, state: State) -> None:
@@ -155,9 +189,7 @@ def measure(run: Run, state: State) -> None:
     Only evaluations after the last pruning step count: those before are of denser models.
     """
     training, step = run.training, run.step
-    if not bool(torch.stack([p.isfinite().all() for p in state.model.parameters()]).all()):
-        epoch = run.times.epoch(state.step)
-        raise Diverged(reason="weights are not finite", epoch=epoch, step=state.step)
+    check_weights(run, state)
     state.metrics = evaluate(state.model, step.task, run.data, run.device, step.precision)
     epoch = run.times.epoch(state.step)
     run.journal.evaluated(state.step, epoch, state.metrics)
