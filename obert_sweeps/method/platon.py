@@ -34,11 +34,12 @@ class Platon(Method):
     window: optimiser steps (deltaT); the schedule's pruning.every_steps should be the same.
     beta1, beta2: decay of the averages of sensitivity and uncertainty. beta2 = 1 ranks by Ibar.
 
-    Caveats: sparsity counts the weights of the layers alone, as the tables do. The repository counts
-    biases too (a thousandth of BERT-base's parameters); here the common ranking is cut where the
-    weights have reached the level. A weight that returns at the target level starts from zero, where
-    the repository's has taken one step already. It needs gradients of training: there is no one-shot
-    PLATON. Patterns whose groups do not compete with each other (2:4) leave the biases alone.
+    Caveats: sparsity counts the weights of the layers alone, as the tables do. The repository
+    counts biases too (a thousandth of BERT-base's parameters); here the common ranking is cut where
+    the weights have reached the level. A weight that returns at the target level starts from zero,
+    where the repository's has taken one step already. It needs gradients of training: there is no
+    one-shot PLATON. Patterns whose groups do not compete with each other (2:4) leave the biases
+    alone.
     """
 
     recent: Tensor  # mean |w g| of the window so far, (n,): all weights and then all biases

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,6 +87,95 @@ def test_one_shot_and_a_single_step():
     assert pruning_steps(PruningTimes(1, 4, None, 0.7), 0.9, 100, 200) == {100: 0.9}
 
 
+def test_intervals_in_optimiser_steps_and_masks_that_move_to_the_end():
+    times = PruningTimes(start=0.4, end=2.4, until=3, every_steps=4)  # steps 4, 24 and 30
+    steps = pruning_steps(times, 0.9, 10, 30)
+    assert list(steps) == [4, 8, 12, 16, 20, 24, 28, 29]
+    expected = [0.9 * (1 - (1 - (s - 4) / 20) ** 3) for s in (4, 8, 12, 16, 20)] + [0.9] * 3
+    assert list(steps.values()) == pytest.approx(expected)
+    assert list(pruning_steps(replace(times, until=None), 0.9, 10, 30)) == [4, 8, 12, 16, 20, 24]
+    assert list(pruning_steps(replace(times, until=2.6), 0.9, 10, 30))[-2:] == [24, 26]
+    assert list(pruning_steps(replace(times, end=2.5), 0.9, 10, 30))[-3:] == [25, 28, 29]
+
+
+def test_intervals_in_epochs_and_masks_that_move_to_the_end():
+    times = PruningTimes(start=0, end=2, every=1, initial=0.5, until=3)
+    assert pruning_steps(times, 0.9, 10, 30) == {
+        **{0: 0.5, 10: pytest.approx(0.85)},
+        **{20: 0.9, 29: 0.9},
+    }
+    more = pruning_steps(replace(times, every_steps=3), 0.9, 10, 40)
+    assert list(more) == [0, 10, 20, 21, 24, 27, 30]
+    assert pruning_steps(PruningTimes(1, 1, until=2, every_steps=5), 0.9, 10, 20) == dict.fromkeys(
+        (10, 15, 19), 0.9
+    )
+
+
+def test_every_task_has_platons_published_numbers_of_steps(project_root):
+    """Remaining share, masking and warm-ups as the repository's schedule has them, step by step."""
+    published = {  # training rows, batch, epochs, first and final warm-up in steps
+        "mnli": (392_702, 32, 8, 5400, 27_000),
+        "qqp": (363_846, 32, 10, 5400, 27_000),
+        "qnli": (104_743, 32, 10, 2000, 12_000),
+        "sst2": (67_349, 32, 6, 1000, 5000),
+        "stsb": (5_749, 16, 15, 500, 2500),
+        "mrpc": (3_668, 8, 10, 300, 900),
+        "cola": (8_551, 32, 15, 500, 1500),
+    }
+    for task, (rows, batch, epochs, first, final) in published.items():
+        leaf = yaml.safe_load((project_root / f"conf/schedule/platon_{task}.yaml").read_text())
+        stage = leaf["stages"]["platon"]
+        assert (stage["batch_size"], stage["epochs"]) == (batch, epochs)
+        per_epoch = -(-rows // batch)
+        total = per_epoch * epochs
+        steps = pruning_steps(PruningTimes(**stage["pruning"]), 0.9, per_epoch, total)
+        expected = {}
+        for t in range(total):
+            if first < t < total - final and t % 10 == 0:
+                remains = 0.1 + 0.9 * (1 - (t - first) / (total - first - final)) ** 3
+                expected[t] = 1 - remains
+            elif t > total - final and t % 10 == 0:  # between, the scores and so the masks stay
+                expected[t] = 0.9
+        expected |= {first: 0.0, total - final: 0.9, total - 1: 0.9}
+        assert steps.keys() == expected.keys()
+        assert max(abs(steps[t] - expected[t]) for t in steps) < 1e-9
+
+
+@given(
+    start=st.floats(0, 5),
+    ramp=st.floats(0, 10),
+    tail=st.floats(0.1, 5),
+    every=st.integers(1, 40),
+    level=st.floats(0.1, 1.0),
+    per_epoch=st.integers(1, 500),
+    factor=st.floats(0.05, 1.0),
+)
+def test_pruning_by_steps_keeps_its_shape_however_short(
+    start, ramp, tail, every, level, per_epoch, factor
+):
+    epochs = start + ramp + tail
+    times = PruningTimes(start, start + ramp, initial=0.05, until=epochs, every_steps=every)
+    long = Training(epochs, 8, [LearningRatePiece(epochs, 1e-4, 0.0)], pruning=times)
+    short = shorten(long, epochs * factor)
+    total = step_of(short.epochs, per_epoch)
+    try:
+        steps = pruning_steps(short.pruning, level, per_epoch, total)
+    except RequestError:
+        assert total == 0 or step_of(short.pruning.end, per_epoch) >= total
+        return
+    points, levels = list(steps), list(steps.values())
+    assert points == sorted(points) and points[-1] == total - 1
+    assert levels == sorted(levels) and levels[-1] == level
+    first, end = (step_of(e * factor, per_epoch) for e in (start, start + ramp))
+    assert points[0] == first and steps[end] == level
+    assert all(p % every == 0 for p in points if p not in (first, end, total - 1))
+    assert set(range(every * -(-first // every), total, every)) <= set(points)
+    for step in points:
+        if step < end:  # the level is that of the same share of the climb
+            share = (step - first) / (end - first)
+            assert steps[step] == pytest.approx(0.05 + (level - 0.05) * (1 - (1 - share) ** 3))
+
+
 @pytest.mark.parametrize(
     ("times", "level", "per_epoch", "total", "said"),
     [
@@ -96,6 +187,12 @@ def test_one_shot_and_a_single_step():
         (PruningTimes(3, 2, 1), 0.9, 10, 50, "not after the end"),
         (PruningTimes(0, 2, 0), 0.9, 10, 50, "no interval"),
         (PruningTimes(0, 2, 1), 1.5, 10, 50, "between 0 and 1"),
+        (PruningTimes(0, 2, every_steps=0), 0.9, 10, 50, "no interval"),
+        (PruningTimes(0, 2, until=1), 0.9, 10, 50, "before pruning.end"),
+        (PruningTimes(0, 2, 1, every_steps=5), 0.9, 10, 50, "both set"),
+        (PruningTimes(0, 2, initial=0.95, every_steps=5), 0.9, 10, 50, "above the target"),
+        (PruningTimes(0, 0, every_steps=5), 0.9, 10, 0, "0 epochs"),
+        (PruningTimes(0, 0, until=0), 0.9, 10, 0, "0 epochs"),
     ],
 )
 def test_what_does_not_fit_is_refused(times, level, per_epoch, total, said):

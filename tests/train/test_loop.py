@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from obert_sweeps.method.base import PruneStep
 from obert_sweeps.schema import PruningTimes, StageError
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.train import loop
-from obert_sweeps.train.loop import train
+from obert_sweeps.train.loop import Timetable, train
+from obert_sweeps.worker_group import WorkerGroup
 
 
 def test_pruning_comes_before_its_step_and_masks_hold_to_the_end() -> None:
@@ -34,6 +36,52 @@ def test_pruning_comes_before_its_step_and_masks_hold_to_the_end() -> None:
     zeros = sum(int((x.weight == 0).sum()) for x in run.layers.values())
     assert zeros == round(0.8 * sum(x.weight.numel() for x in run.layers.values()))
     assert state.step == 12
+
+
+def test_a_pruning_step_is_told_the_target_the_workers_and_the_room_there_is(
+    tmp_path: Path,
+) -> None:
+    asked: list[PruneStep] = []
+
+    class Asking(Diary):
+        def prune(self, step: PruneStep) -> None:
+            asked.append(step)
+            step.note("from the method")
+            super().prune(step)
+
+    run, state, _ = a_run(
+        replace(TRAINING, pruning=PruningTimes(1, 2, 1, 0.3)), 0.6, method=Asking()
+    )
+    lines: list[str] = []
+    run.note, run.memory, run.scratch, run.group = lines.append, 2**20, tmp_path, WorkerGroup()
+    train(run, state)
+    assert [(s.level, s.target, s.final) for s in asked] == [(0.3, 0.6, False), (0.6, 0.6, True)]
+    for step in asked:
+        assert (step.memory, step.scratch, step.group) == (2**20, tmp_path, run.group)
+    assert lines[0] == "from the method" and "30.00% asked for, 30.00% pruned" in lines[1]
+
+
+def test_of_many_pruning_steps_a_hundred_are_told_and_the_last() -> None:
+    times = Timetable(1000, 100, {s: 0.5 for s in (*range(100, 900, 2), 987)}, {1000})
+    assert times.told == {*range(100, 900, 10), 987}
+    few = Timetable(90, 10, {10: 0.3, 50: 0.6}, {90})
+    assert few.told == {10, 50} and (few.target, few.last_pruning) == (0.6, 50)
+
+
+def test_weights_that_are_not_finite_are_not_pruned_by() -> None:
+    class Breaking(Diary):
+        def after_step(self) -> None:
+            super().after_step()
+            with torch.no_grad():
+                state.model.classifier.bias.fill_(math.nan)
+
+    method = Breaking()
+    training = replace(TRAINING, evaluate_every=3, pruning=PruningTimes(1 / 3, 1 / 3))
+    run, state, _ = a_run(training, 0.5, method=method)
+    run.times.records.clear()
+    evidence = train(run, state)
+    assert evidence is not None and evidence["reason"] == "weights are not finite"
+    assert method.events == ["step"]
 
 
 def test_no_step_and_no_evaluation_sees_a_pruned_weight(monkeypatch: pytest.MonkeyPatch) -> None:
