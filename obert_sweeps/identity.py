@@ -27,7 +27,7 @@ ORIGINS = {
 LATER: dict[str, dict[str, Any]] = {
     "training": {"prune_also": []},
     "pruning": {"until": None, "every_steps": None},
-    "method": {},
+    "method": {"update": "simultaneous"},
 }
 
 

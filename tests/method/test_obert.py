@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,15 +43,32 @@ def fixed_gradients(model: dict[str, nn.Linear], scale: float = 0.05) -> list[di
     ]
 
 
+Source = Callable[..., Iterator[dict[str, torch.Tensor]]]
+
+
+def layer_by_layer(source: Source) -> Callable[..., Iterator[tuple[str, torch.Tensor]]]:
+    """The protocol's gradients of a source that gives one mini-batch's at a time."""
+
+    def gradients(
+        count: int, batch_size: int, *, draw: int = 0, layers: Any = None
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        for found in source(count, batch_size):
+            for name, gradient in found.items():
+                if layers is None or name in layers:
+                    yield name, gradient.unsqueeze(0)
+
+    return gradients
+
+
 def prune_step(
     model: dict[str, nn.Linear],
     masks: Masks,
     pattern: str,
     level: float,
-    gradients: Callable[[int, int], Iterator[dict[str, torch.Tensor]]] | None = None,
+    gradients: Source | None = None,
 ) -> PruneStep:
     held = fixed_gradients(model)
-    given = gradients or (lambda count, size: iter(held[:count]))
+    given = layer_by_layer(gradients or (lambda count, size: iter(held[:count])))
     return PruneStep(model, masks, pattern_named(pattern), level, True, given)
 
 
