@@ -15,30 +15,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .catalogue.cell import Cell
+from .link import Link, in_rounds
 from .request import Loaded, first_line
 from .schema import RequestError, Training
 from .sparsity.schedule import shorten
 
 PRESET_GROUPS = ("task", "model", "method")  # the groups whose leaves a preset may change
-
-
-@dataclass
-class Link(Training):
-    """One stage of a schedule's chain: its training, and what it starts from.
-
-    task, method, distill: `cell` is the cell's own. start, masks, teacher: `checkpoint` (the
-    model's own), `pretrained` (the preset's MLM stage, where it has one), `dense` (the dense
-    fine-tuned model of the cell's task), or an earlier link.
-    """
-
-    task: str = "cell"
-    method: str = "cell"
-    start: str = "pretrained"
-    masks: str | None = None
-    teacher: str | None = None
-    distill: Any = None
-    method_overrides: dict[str, Any] = field(default_factory=dict)
-    checkpoint: dict[str, Any] = field(default_factory=dict)  # model keys for `start: checkpoint`
 
 
 @dataclass
@@ -77,12 +59,12 @@ class Composer:
                 OmegaConf.update(node, key, override.value(), force_add=False)
         return to_plain(node)
 
-    def links(self, schedule: str, task: str) -> tuple[dict[str, Link], dict[str, Any]]:
-        """The chain of a schedule for a task, and where it comes from (source, assumed).
+    def links(self, schedule: str, cell: Cell) -> tuple[dict[str, Link], dict[str, Any]]:
+        """The chain of a schedule for a cell, and where it comes from (source, assumed).
 
         `<schedule>_<task>.yaml` is taken where there is one, else `<schedule>.yaml`.
         """
-        specific = f"{schedule}_{task}"
+        specific = f"{schedule}_{cell.task}"
         name = specific if specific in self.leaves["schedule"] else schedule
         if self.choices.get("schedule") == schedule:
             name = schedule
@@ -98,8 +80,10 @@ class Composer:
                 if self.choices.get("schedule") == schedule:  # the user's word is the last
                     node = self._restate(node, role)
             links[role] = OmegaConf.to_object(node)  # type: ignore[assignment]
-        notes = {"schedule": name, "source": leaf["source"], "assumed": leaf["assumed"] or {}}
-        return links, notes
+        assumed = {k: v for k, v in leaf["assumed"].items() if k.split(".")[0] in links}
+        target = 0.0 if cell.pattern == "dense" else self.sparsity_of(cell)["level"]
+        notes = {"schedule": name, "source": leaf["source"], "assumed": assumed}
+        return in_rounds(links, target), notes
 
     def _restate(self, node: Any, role: str) -> Any:
         for override in self.leaf_overrides.get("schedule", []):
@@ -120,6 +104,8 @@ class Composer:
         sparsity = {"pattern": "dense", "level": 0.0}
         if link.method == "cell" and cell.pattern != "dense":
             sparsity = self.sparsity_of(cell)
+            if link.level is not None:
+                sparsity["level"] = link.level
         budget = self.request.budget
         if budget.max_fisher_gradients is not None and "num_grads" in method:
             method["num_grads"] = min(method["num_grads"], budget.max_fisher_gradients)

@@ -106,7 +106,7 @@ class Planner:
         for group, name in (("method", cell.method), ("schedule", cell.schedule)):
             if name not in self.loaded.leaves[group]:
                 raise Blocked(f"{group} '{name}' has no leaf in conf/{group}/")
-        links, notes = self.composer.links(cell.schedule, cell.task)
+        links, notes = self.composer.links(cell.schedule, cell)
         chain = Chain(self, cell, links, notes, seed)
         final = chain.stage(list(links)[-1])
         return final, chain.assumed

@@ -95,6 +95,7 @@ class Training:
     lock_pattern: bool = False  # masks = the non-zero pattern of the weights it starts from
     reset_head: bool = False  # start from a new task head although the parent has one
     prune_also: list[str] = field(default_factory=list)  # further linear layers, by name part
+    rewind: str | None = None  # whose encoder weights come back once it is pruned, at epoch 0
     precision: str = "fp32"
     max_train_rows: int | None = None
     max_eval_rows: int | None = None
@@ -127,7 +128,9 @@ class Stage:
     name: str  # for people: "gradual sst2 bert_base obert 90 seed 42"
     recipe: dict[str, Any]
     seed: int
-    parents: dict[str, str] = field(default_factory=dict)  # role (start, masks, teacher) -> id
+    parents: dict[str, str] = field(
+        default_factory=dict
+    )  # role (start, masks, rewind, teacher) -> id
     identity: dict[str, Any] = field(default_factory=dict)  # what the id is the hash of
     tags: dict[str, str] = field(default_factory=dict)  # task, model, method, sparsity, role
     stand_in: bool = False

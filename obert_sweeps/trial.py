@@ -171,6 +171,7 @@ def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> 
         folder.log,
         memory=None if how.memory_gb is None else int(how.memory_gb * 2**30),
         scratch=None if how.scratch is None else Path(how.scratch),
+        rewind=begin.rewind,
     )
     evidence = train(run, state)
     result = _result(spec, task, state, evidence, begin.layers)
