@@ -145,7 +145,9 @@ def _notes(plan: CellPlan, found: Measured) -> list[str]:
         notes.append(f"{finished} of {len(plan.finals)} seeds are finished")
     if found.diverged:
         seeds = ", ".join(map(str, sorted(found.diverged)))
-        notes.append(f"did not converge with seed {seeds}")
+        reasons = {(r.get("evidence") or {}).get("reason", "") for r in found.results} - {""}
+        notes.append("; ".join([f"did not converge with seed {seeds}", *sorted(reasons)]))
+    notes += sorted({r["remark"] for r in found.results if r.get("remark")})
     if plan.assumed:
         notes.append("assumed, for want of a source: " + ", ".join(sorted(plan.assumed)))
     return notes
