@@ -28,6 +28,7 @@ class Chain:
     notes: dict[str, Any]
     seed: int
     assumed: dict[str, str] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)  # link -> its stage, parents first
 
     def stage(self, role: str) -> str:
         """The id of a link's stage; its parents are made on the way."""
@@ -43,11 +44,17 @@ class Chain:
         data = planner.inputs.data_of(recipe["task"]).fingerprint
         hashed = identity(recipe, seed, parents, data, weights)
         stage_id = digest(hashed)
+        self.made[role] = stage_id
         if stage_id not in planner.stages:
             planner.stages[stage_id] = self.make(
                 stage_id, role, recipe, seed, parents, hashed, origin["config"], provenance
             )
         return stage_id
+
+    @property
+    def final(self) -> str:
+        """The id of the last stage, once it is made."""
+        return self.made[list(self.links)[-1]]
 
     def seed_of(self, link: Link) -> int:
         """Upstream models are made once: they take base_seed unless vary=all."""
@@ -74,7 +81,7 @@ class Chain:
             return None
         if name == "dense":
             base = self.seed if planner.request.vary == "all" else int(planner.request.base_seed)
-            return planner.final(dense_of(self.cell), base)[0]
+            return planner.chain(dense_of(self.cell), base).final
         if name == "pretrained":
             schedule = planner.request.preset.pretrain
             if schedule is None:

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .catalogue.cell import Cell
-from .link import Link, in_rounds
+from .link import Link, at_equal_budget, in_rounds
 from .request import Loaded, first_line
-from .schema import RequestError, Training
+from .schema import EqualBudget, RequestError, Training
 from .sparsity.schedule import shorten
 
 PRESET_GROUPS = ("task", "model", "method")  # the groups whose leaves a preset may change
@@ -62,10 +62,14 @@ class Composer:
     def links(self, schedule: str, cell: Cell) -> tuple[dict[str, Link], dict[str, Any]]:
         """The chain of a schedule for a cell, and where it comes from (source, assumed).
 
-        `<schedule>_<task>.yaml` is taken where there is one, else `<schedule>.yaml`.
+        `<schedule>_<task>.yaml` is taken where there is one, else `<schedule>.yaml`. At an equal
+        budget no schedule is of one task; dense models, which others are measured against and
+        taught by, keep their own.
         """
+        equal = self.request.comparison == "equal_budget" and cell.method != "dense"
         specific = f"{schedule}_{cell.task}"
-        name = specific if specific in self.leaves["schedule"] else schedule
+        own = specific in self.leaves["schedule"] and not equal
+        name = specific if own else schedule
         if self.choices.get("schedule") == schedule:
             name = schedule
         leaf = self.leaf("schedule", name)
@@ -83,7 +87,16 @@ class Composer:
         assumed = {k: v for k, v in leaf["assumed"].items() if k.split(".")[0] in links}
         target = 0.0 if cell.pattern == "dense" else self.sparsity_of(cell)["level"]
         notes = {"schedule": name, "source": leaf["source"], "assumed": assumed}
-        return in_rounds(links, target), notes
+        notes |= {"not_taken": leaf["not_taken"]} if leaf.get("not_taken") else {}
+        chain = in_rounds(links, target)
+        return at_equal_budget(chain, self.equal_budget()) if equal else chain, notes
+
+    def equal_budget(self) -> EqualBudget:
+        budget = EqualBudget(**self.preset["equal_budget"])
+        self.touched |= {f"preset.equal_budget.{key}" for key in self.preset["equal_budget"]}
+        if self.request.budget.max_epochs is not None:
+            budget.epochs = min(budget.epochs, self.request.budget.max_epochs)
+        return budget
 
     def _restate(self, node: Any, role: str) -> Any:
         for override in self.leaf_overrides.get("schedule", []):

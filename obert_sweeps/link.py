@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .schema import RequestError, Training
+from .schema import EqualBudget, RequestError, Training
+from .sparsity.schedule import stretch
 
 
 @dataclass
@@ -60,3 +61,39 @@ def _rounds(role: str, link: Link, step: float, target: float) -> dict[str, Link
     while (level := round(len(found) * step, 9)) < target:
         found[f"{role}_{len(found)}"] = replace(link, start=list(found)[-1], level=level)
     return found
+
+
+def at_equal_budget(links: dict[str, Link], budget: EqualBudget) -> dict[str, Link]:
+    """The chain with what it trains on the cell's task brought to one budget for all methods.
+
+    All its links on that task together have `budget.epochs` epochs, in proportion to their own, and
+    the highest rate of them all is `budget.learning_rate`; batches are of `budget.batch_size` rows.
+    Every link keeps its shape: shares of warm-ups, pruning times, falls and cycles of the rate.
+    The last weights count, not the best of several epochs. Links on another task (upstream) stay.
+    """
+    own = {role: link for role, link in links.items() if link.task == "cell" and link.epochs > 0}
+    rates = [r for link in own.values() for p in link.learning_rate for r in (p.initial, p.final)]
+    peak = max(rates, default=0.0)
+    if peak <= 0:  # nothing is trained: one-shot
+        return links
+    factor = budget.epochs / sum(link.epochs for link in own.values())
+
+    def brought(link: Link) -> Link:
+        stretched = stretch(link, factor)
+        pieces = [
+            replace(
+                piece,
+                initial=piece.initial / peak * budget.learning_rate,
+                final=piece.final / peak * budget.learning_rate,
+            )
+            for piece in stretched.learning_rate
+        ]
+        return replace(
+            stretched,
+            batch_size=budget.batch_size,
+            learning_rate=pieces,
+            keep="last",
+            patience=None,
+        )
+
+    return {role: brought(link) if role in own else link for role, link in links.items()}

@@ -102,6 +102,26 @@ class Training:
 
 
 @dataclass
+class EqualBudget:
+    """What every method trains with on a cell's task under `comparison=equal_budget`.
+
+    Ten epochs are movement pruning's and half of PLATON's tasks'; 32 rows a batch most methods';
+    5e-5 is the highest of the rates BERT's authors fine-tune with (Devlin et al. 2019, A.3). None
+    of them was searched for any method.
+    """
+
+    epochs: float = 10.0  # of a chain's stages on the task, all together
+    batch_size: int = 32
+    learning_rate: float = 5.0e-5  # the highest of a chain
+
+    def __str__(self) -> str:
+        return (
+            f"{self.epochs:g} epochs on the task in batches of {self.batch_size} rows, learning"
+            f" rate {self.learning_rate:g} at most"
+        )
+
+
+@dataclass
 class Runtime:
     """Where and how a stage runs. Never part of its identity."""
 

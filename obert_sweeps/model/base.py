@@ -184,7 +184,8 @@ class Encoder(ABC):
         """The linear layers whose weights are pruned, by their name in the model, in order.
 
         Encoder layers only: no embeddings, pooler, task head; and every linear layer whose name
-        contains one of `also`, StageError if there is none.
+        contains one of `also`. StageError if there is none, but for a pooler, which not every head
+        has.
         """
         prefix = f"{model.base_model_prefix}.encoder.layer"
         layers = {
@@ -195,7 +196,8 @@ class Encoder(ABC):
         linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
         for part in also:
             found = {name: module for name, module in linear.items() if part in name}
-            if not found:
+            pooler = part.startswith("pooler") and model.base_model.pooler is None
+            if not found and not pooler:
                 others = ", ".join(name for name in linear if name not in layers)
                 raise StageError(
                     f"training.prune_also has {part!r}, and no linear layer's name contains it."

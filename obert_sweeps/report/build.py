@@ -16,7 +16,7 @@ def build(plan: PlanView, store: StoreView, *, confidence: float = 0.95) -> dict
     """Judge the plan's selected cells by what the store holds.
 
     Recoveries, ranks and claims also use cells of the plan that are not selected, where the store
-    has them. Keys: cells, claims, audit, cost, environment.
+    has them. Keys: cells, claims, comparison, audit, cost, environment.
     """
     once = Once(store)
     measured = {name: measure(cell, plan, once) for name, cell in plan.cells.items()}
@@ -26,6 +26,7 @@ def build(plan: PlanView, store: StoreView, *, confidence: float = 0.95) -> dict
     return {
         "cells": cell_entries(plan.cells, measured, confidence),
         "claims": claim_entries(claims(), plan.cells, measured, audited, confidence),
+        "comparison": plan.comparison,
         "audit": audited,
         "cost": cost(stages, plan.stages, once),
         "environment": environment(stages, plan.cells, measured, once),

@@ -139,7 +139,7 @@ def _reason(plan: CellPlan, found: Measured, judgements: Mapping[str, Judgement]
 
 
 def _notes(plan: CellPlan, found: Measured) -> list[str]:
-    notes = []
+    notes = [plan.comparison] if plan.comparison else []
     finished = len(found.values) + len(found.diverged)
     if finished and finished < len(plan.finals):
         notes.append(f"{finished} of {len(plan.finals)} seeds are finished")

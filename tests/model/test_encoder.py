@@ -115,6 +115,8 @@ def test_further_linear_layers_are_prunable_by_name() -> None:
     assert layers["bert.pooler.dense"] is model.bert.pooler.dense
     with pytest.raises(StageError, match=r"poler.*bert\.pooler\.dense, classifier"):
         tiny().prunable(model, ["poler"])
+    span = tiny().build("span", 2)  # has no pooler
+    assert list(tiny().prunable(span, ["pooler.dense"])) == list(tiny().prunable(span))
 
 
 def test_a_masked_language_model_can_carry_a_pooler(tmp_path: Path) -> None:
