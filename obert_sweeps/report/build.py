@@ -16,17 +16,16 @@ def build(plan: PlanView, store: StoreView, *, confidence: float = 0.95) -> dict
     """Judge the plan's selected cells by what the store holds.
 
     Recoveries, ranks and claims also use cells of the plan that are not selected, where the store
-    has them. Keys: cells, claims, comparison, audit, cost, environment.
+    has them. Keys: cells, claims, audit, cost, environment.
     """
     once = Once(store)
     measured = {name: measure(cell, plan, once) for name, cell in plan.cells.items()}
     selected = [cell for cell in plan.cells.values() if cell.selected]
     stages = list(dict.fromkeys(i for cell in selected for i in cell.stages))
-    audited = audit(selected)
+    audited = {"comparison": plan.comparison, **audit(selected)}
     return {
         "cells": cell_entries(plan.cells, measured, confidence),
         "claims": claim_entries(claims(), plan.cells, measured, audited, confidence),
-        "comparison": plan.comparison,
         "audit": audited,
         "cost": cost(stages, plan.stages, once),
         "environment": environment(stages, plan.cells, measured, once),
