@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .catalogue.cell import Cell
-from .compose import Link
 from .cost import capped, estimate
 from .identity import digest, identity
+from .link import Link
 from .schema import PruningTimes, RequestError, Stage
 from .sparsity.schedule import pruning_steps, step_of
 
@@ -28,6 +28,7 @@ class Chain:
     notes: dict[str, Any]
     seed: int
     assumed: dict[str, str] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)  # link -> its stage, parents first
 
     def stage(self, role: str) -> str:
         """The id of a link's stage; its parents are made on the way."""
@@ -37,15 +38,23 @@ class Chain:
         parents = self.parents(role, link, recipe)
         self.note_assumed(role, provenance)
         origin = planner.inputs.weights_of(recipe["model"])
-        weights = None if "start" in parents else origin["fingerprint"]
+        rewinds_to_checkpoint = link.rewind is not None and "rewind" not in parents
+        loads = "start" not in parents or rewinds_to_checkpoint
+        weights = origin["fingerprint"] if loads else None
         data = planner.inputs.data_of(recipe["task"]).fingerprint
         hashed = identity(recipe, seed, parents, data, weights)
         stage_id = digest(hashed)
+        self.made[role] = stage_id
         if stage_id not in planner.stages:
             planner.stages[stage_id] = self.make(
                 stage_id, role, recipe, seed, parents, hashed, origin["config"], provenance
             )
         return stage_id
+
+    @property
+    def final(self) -> str:
+        """The id of the last stage, once it is made."""
+        return self.made[list(self.links)[-1]]
 
     def seed_of(self, link: Link) -> int:
         """Upstream models are made once: they take base_seed unless vary=all."""
@@ -55,7 +64,7 @@ class Chain:
         return self.seed
 
     def parents(self, role: str, link: Link, recipe: dict[str, Any]) -> dict[str, str]:
-        named = {"start": link.start, "masks": link.masks}
+        named = {"start": link.start, "masks": link.masks, "rewind": link.rewind}
         if recipe["training"]["distill"] is not None:
             named["teacher"] = link.teacher
             if link.teacher is None:
@@ -72,13 +81,14 @@ class Chain:
             return None
         if name == "dense":
             base = self.seed if planner.request.vary == "all" else int(planner.request.base_seed)
-            return planner.final(dense_of(self.cell), base)[0]
+            return planner.chain(dense_of(self.cell), base).final
         if name == "pretrained":
             schedule = planner.request.preset.pretrain
             if schedule is None:
                 return None
-            links, notes = planner.composer.links(schedule, self.cell.task)
-            chain = Chain(planner, dense_of(self.cell), links, notes, self.seed)
+            dense = dense_of(self.cell)
+            links, notes = planner.composer.links(schedule, dense)
+            chain = Chain(planner, dense, links, notes, self.seed)
             return chain.stage(list(links)[-1])
         if name not in self.links:
             raise RequestError(
@@ -88,9 +98,7 @@ class Chain:
         return self.stage(name)
 
     def note_assumed(self, role: str, provenance: dict[str, Any]) -> None:
-        for key, why in self.notes["assumed"].items():
-            if key.split(".")[0] in self.links:
-                self.assumed[key] = why
+        self.assumed |= self.notes["assumed"]
         if self.links[role].method == "cell":
             for key, why in provenance["method_assumed"].items():
                 self.assumed[f"method.{key}"] = why
@@ -142,6 +150,12 @@ def dense_of(cell: Cell) -> Cell:
 
 def check_pruning_fits(role: str, recipe: dict[str, Any], rows: dict[str, int]) -> None:
     training = recipe["training"]
+    if training["rewind"] is not None and not prunes_once_first(training["pruning"]):
+        raise RequestError(
+            f"stage '{role}' on {recipe['task']['name']} rewinds to {training['rewind']}, which"
+            " comes after its only pruning step, at the beginning. Set pruning.start and"
+            " pruning.end to 0 and its intervals to null, or rewind to null."
+        )
     if training["pruning"] is None or recipe["sparsity"]["pattern"] == "dense":
         return
     train_rows = capped(rows.get("train", 0), training["max_train_rows"])
@@ -153,6 +167,13 @@ def check_pruning_fits(role: str, recipe: dict[str, Any], rows: dict[str, int]) 
         )
     except RequestError as error:
         raise RequestError(f"stage '{role}' on {recipe['task']['name']}: {error}") from error
+
+
+def prunes_once_first(pruning: dict[str, Any] | None) -> bool:
+    if pruning is None:
+        return False
+    intervals = (pruning["every"], pruning["every_steps"], pruning["until"])
+    return pruning["start"] == pruning["end"] == 0 and intervals == (None, None, None)
 
 
 def sparsity_label(sparsity: dict[str, Any]) -> str:

@@ -15,30 +15,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .catalogue.cell import Cell
+from .link import Link, at_equal_budget, in_rounds
 from .request import Loaded, first_line
-from .schema import RequestError, Training
+from .schema import EqualBudget, RequestError, Training
 from .sparsity.schedule import shorten
 
 PRESET_GROUPS = ("task", "model", "method")  # the groups whose leaves a preset may change
-
-
-@dataclass
-class Link(Training):
-    """One stage of a schedule's chain: its training, and what it starts from.
-
-    task, method, distill: `cell` is the cell's own. start, masks, teacher: `checkpoint` (the
-    model's own), `pretrained` (the preset's MLM stage, where it has one), `dense` (the dense
-    fine-tuned model of the cell's task), or an earlier link.
-    """
-
-    task: str = "cell"
-    method: str = "cell"
-    start: str = "pretrained"
-    masks: str | None = None
-    teacher: str | None = None
-    distill: Any = None
-    method_overrides: dict[str, Any] = field(default_factory=dict)
-    checkpoint: dict[str, Any] = field(default_factory=dict)  # model keys for `start: checkpoint`
 
 
 @dataclass
@@ -77,13 +59,17 @@ class Composer:
                 OmegaConf.update(node, key, override.value(), force_add=False)
         return to_plain(node)
 
-    def links(self, schedule: str, task: str) -> tuple[dict[str, Link], dict[str, Any]]:
-        """The chain of a schedule for a task, and where it comes from (source, assumed).
+    def links(self, schedule: str, cell: Cell) -> tuple[dict[str, Link], dict[str, Any]]:
+        """The chain of a schedule for a cell, and where it comes from (source, assumed).
 
-        `<schedule>_<task>.yaml` is taken where there is one, else `<schedule>.yaml`.
+        `<schedule>_<task>.yaml` is taken where there is one, else `<schedule>.yaml`. At an equal
+        budget no schedule is of one task; dense models, which others are measured against and
+        taught by, keep their own.
         """
-        specific = f"{schedule}_{task}"
-        name = specific if specific in self.leaves["schedule"] else schedule
+        equal = self.request.comparison == "equal_budget" and cell.method != "dense"
+        specific = f"{schedule}_{cell.task}"
+        own = specific in self.leaves["schedule"] and not equal
+        name = specific if own else schedule
         if self.choices.get("schedule") == schedule:
             name = schedule
         leaf = self.leaf("schedule", name)
@@ -98,8 +84,19 @@ class Composer:
                 if self.choices.get("schedule") == schedule:  # the user's word is the last
                     node = self._restate(node, role)
             links[role] = OmegaConf.to_object(node)  # type: ignore[assignment]
-        notes = {"schedule": name, "source": leaf["source"], "assumed": leaf["assumed"] or {}}
-        return links, notes
+        assumed = {k: v for k, v in leaf["assumed"].items() if k.split(".")[0] in links}
+        target = 0.0 if cell.pattern == "dense" else self.sparsity_of(cell)["level"]
+        notes = {"schedule": name, "source": leaf["source"], "assumed": assumed}
+        notes |= {"not_taken": leaf["not_taken"]} if leaf.get("not_taken") else {}
+        chain = in_rounds(links, target)
+        return at_equal_budget(chain, self.equal_budget()) if equal else chain, notes
+
+    def equal_budget(self) -> EqualBudget:
+        budget = EqualBudget(**self.preset["equal_budget"])
+        self.touched |= {f"preset.equal_budget.{key}" for key in self.preset["equal_budget"]}
+        if self.request.budget.max_epochs is not None:
+            budget.epochs = min(budget.epochs, self.request.budget.max_epochs)
+        return budget
 
     def _restate(self, node: Any, role: str) -> Any:
         for override in self.leaf_overrides.get("schedule", []):
@@ -120,6 +117,8 @@ class Composer:
         sparsity = {"pattern": "dense", "level": 0.0}
         if link.method == "cell" and cell.pattern != "dense":
             sparsity = self.sparsity_of(cell)
+            if link.level is not None:
+                sparsity["level"] = link.level
         budget = self.request.budget
         if budget.max_fisher_gradients is not None and "num_grads" in method:
             method["num_grads"] = min(method["num_grads"], budget.max_fisher_gradients)

@@ -27,7 +27,8 @@ class CellPlan:
     blocked: str | None = None
     stand_in: bool = False
     assumed: dict[str, str] = field(default_factory=dict)
-    knobs: dict[str, Any] = field(default_factory=dict)  # the last stage's recipe
+    knobs: dict[str, Any] = field(default_factory=dict)  # see report.source.CellPlan
+    comparison: str | None = None  # what was made equal; None: as published
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Plan:
     cells: dict[str, CellPlan]
     seeds: list[int]
     preset: str
+    comparison: str = "as published: each method's own schedule"
     first: set[str] = field(default_factory=set)  # stages that go before longer paths
 
     def selected(self) -> list[CellPlan]:
@@ -66,6 +68,7 @@ def make_plan(loaded: Loaded) -> Plan:
         if cell.baseline and cell.baseline not in cells:
             cells[cell.baseline] = planner.cell(by_id[cell.baseline], selected=False)
     plan = Plan(planner.stages, cells, planner.seeds, planner.composer.preset["name"])
+    plan.comparison = planner.comparison or plan.comparison
     plan.first = planner.first(plan)
     return plan
 
@@ -78,38 +81,52 @@ class Planner:
         self.inputs = Inputs()
         self.stages: dict[str, Stage] = {}
         self.seeds = _seeds(self.request)
-        self.stand_in = bool(self.request.preset.stand_in) or any(
-            value is not None for value in self.request.budget.values()
+        self.stand_in = (
+            bool(self.request.preset.stand_in)
+            or any(value is not None for value in self.request.budget.values())
+            or self.request.comparison != "as_published"
         )
-        self._finals: dict[tuple[Any, ...], tuple[str, dict[str, str]]] = {}
+        self.comparison = None
+        if self.request.comparison == "equal_budget":
+            self.comparison = f"at equal budget: {self.composer.equal_budget()}"
+        self._chains: dict[tuple[Any, ...], Chain] = {}
 
     def cell(self, cell: Cell, selected: bool) -> CellPlan:
         planned = CellPlan(cell, selected, stand_in=self.stand_in)
+        if cell.method != "dense":
+            planned.comparison = self.comparison
         try:
-            for seed in self.seeds:
-                planned.finals[seed], planned.assumed = self.final(cell, seed)
+            chains = {seed: self.chain(cell, seed) for seed in self.seeds}
         except Blocked as reason:
-            return replace(planned, blocked=str(reason), finals={})
+            return replace(planned, blocked=str(reason))
+        planned.finals = {seed: chain.final for seed, chain in chains.items()}
         planned.stages = self.ancestry(planned.finals.values())
-        planned.knobs = self.stages[next(iter(planned.finals.values()))].recipe
+        first = chains[self.seeds[0]]
+        *earlier, (_, last) = [(role, self.stages[i].recipe) for role, i in first.made.items()]
+        planned.assumed = first.assumed
+        planned.knobs = {
+            **last,
+            "earlier": dict(earlier),
+            "not_taken": first.notes.get("not_taken", {}),
+        }
         return planned
 
-    def final(self, cell: Cell, seed: int) -> tuple[str, dict[str, str]]:
-        """The id of the last stage of a cell's chain, and the assumed keys on the way to it."""
-        chain = (cell.method, cell.pattern, cell.sparsity, cell.schedule, cell.distill)
-        key = (cell.task, cell.model, *chain, seed)
-        if key not in self._finals:
-            self._finals[key] = self._plan_chain(cell, seed)
-        return self._finals[key]
+    def chain(self, cell: Cell, seed: int) -> Chain:
+        """The chain of a cell and seed, its stages made."""
+        chosen = (cell.method, cell.pattern, cell.sparsity, cell.schedule, cell.distill)
+        key = (cell.task, cell.model, *chosen, seed)
+        if key not in self._chains:
+            self._chains[key] = self._plan_chain(cell, seed)
+        return self._chains[key]
 
-    def _plan_chain(self, cell: Cell, seed: int) -> tuple[str, dict[str, str]]:
+    def _plan_chain(self, cell: Cell, seed: int) -> Chain:
         for group, name in (("method", cell.method), ("schedule", cell.schedule)):
             if name not in self.loaded.leaves[group]:
                 raise Blocked(f"{group} '{name}' has no leaf in conf/{group}/")
-        links, notes = self.composer.links(cell.schedule, cell.task)
+        links, notes = self.composer.links(cell.schedule, cell)
         chain = Chain(self, cell, links, notes, seed)
-        final = chain.stage(list(links)[-1])
-        return final, chain.assumed
+        chain.stage(list(links)[-1])
+        return chain
 
     def ancestry(self, ids: Any) -> list[str]:
         needed: set[str] = set()
@@ -131,7 +148,8 @@ class Planner:
                 )
         for override in self.loaded.overrides:
             part = ".".join(override.key_or_group.split(".")[:3])
-            overlay = part.startswith(("preset.stages.", "preset.task.", "preset.model."))
+            groups = ("stages", "task", "model", "equal_budget")
+            overlay = part.startswith(tuple(f"preset.{group}." for group in groups))
             if overlay and part not in self.composer.touched:
                 raise RequestError(
                     f"'{override.input_line}' touches no stage of the selected cells. Leave it out."

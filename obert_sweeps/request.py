@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .schema import RequestError
+from .schema import EqualBudget, RequestError
 
 CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
 CHAIN_GROUPS = ("schedule", "distill")  # chosen for table=0 alone
@@ -50,6 +50,7 @@ class Preset:
     model: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, Any] = field(default_factory=dict)  # by link of a chain, e.g. `transfer`
+    equal_budget: EqualBudget = field(default_factory=EqualBudget)
 
 
 @dataclass
@@ -199,9 +200,12 @@ def _check_root(request: DictConfig) -> None:
     for key, allowed in (
         ("vary", ("result", "all")),
         ("format", ("text", "json")),
-        ("comparison", ("as_published",)),
+        ("comparison", ("as_published", "equal_budget")),
     ):
         if request[key] not in allowed:
             raise RequestError(
                 f"{key}={request[key]} is unknown. Say {key}={' or '.join(allowed)}."
             )
+    for key, value in request.preset.equal_budget.items():
+        if value <= 0:
+            raise RequestError(f"preset.equal_budget.{key}={value:g}: it must be above 0.")

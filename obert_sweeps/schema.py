@@ -95,9 +95,30 @@ class Training:
     lock_pattern: bool = False  # masks = the non-zero pattern of the weights it starts from
     reset_head: bool = False  # start from a new task head although the parent has one
     prune_also: list[str] = field(default_factory=list)  # further linear layers, by name part
+    rewind: str | None = None  # whose encoder weights come back once it is pruned, at epoch 0
     precision: str = "fp32"
     max_train_rows: int | None = None
     max_eval_rows: int | None = None
+
+
+@dataclass
+class EqualBudget:
+    """What every method trains with on a cell's task under `comparison=equal_budget`.
+
+    Ten epochs are movement pruning's and half of PLATON's tasks'; 32 rows a batch most methods';
+    5e-5 is the highest of the rates BERT's authors fine-tune with (Devlin et al. 2019, A.3). None
+    of them was searched for any method.
+    """
+
+    epochs: float = 10.0  # of a chain's stages on the task, all together
+    batch_size: int = 32
+    learning_rate: float = 5.0e-5  # the highest of a chain
+
+    def __str__(self) -> str:
+        return (
+            f"{self.epochs:g} epochs on the task in batches of {self.batch_size} rows, learning"
+            f" rate {self.learning_rate:g} at most"
+        )
 
 
 @dataclass
@@ -127,7 +148,9 @@ class Stage:
     name: str  # for people: "gradual sst2 bert_base obert 90 seed 42"
     recipe: dict[str, Any]
     seed: int
-    parents: dict[str, str] = field(default_factory=dict)  # role (start, masks, teacher) -> id
+    parents: dict[str, str] = field(
+        default_factory=dict
+    )  # role (start, masks, rewind, teacher) -> id
     identity: dict[str, Any] = field(default_factory=dict)  # what the id is the hash of
     tags: dict[str, str] = field(default_factory=dict)  # task, model, method, sparsity, role
     stand_in: bool = False

@@ -6,7 +6,6 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,16 @@ from .make import PACKAGE, make
 from .method.base import Method
 from .model.base import Encoder
 from .schema import Interrupted, RequestError, Runtime, Stage, StageError
-from .sparsity.mask import Masks
 from .sparsity.pattern import pattern_named
 from .store import Held, StageFolder, Store
 from .task.base import Task
 from .tracker.base import Tracker
 from .train.batches import Data, seed_of
-from .train.journal import Journal, cost, finite, rates, read_clocks
+from .train.journal import Journal, cost, rates, read_clocks
 from .train.loop import Run, timetable, train
 from .train.machine import environment, prepare_torch
 from .train.optim import freeze, make_optimizer
+from .train.outcome import not_begun, outcome
 from .train.start import save, start, training_of
 from .train.state import State, seed_everything
 from .train.step import Step
@@ -96,6 +95,8 @@ def _attempt(spec: Stage, how: Runtime, folder: StageFolder) -> dict[str, Any]:
 
 def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> dict[str, Any]:
     clocks = read_clocks()
+    if (inherited := _inherited(spec, how)) is not None:
+        return inherited
     recipe, allowed = spec.recipe, how.allow_targets
     training = training_of(recipe["training"])
     device = prepare_torch(how)
@@ -171,9 +172,10 @@ def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> 
         folder.log,
         memory=None if how.memory_gb is None else int(how.memory_gb * 2**30),
         scratch=None if how.scratch is None else Path(how.scratch),
+        rewind=begin.rewind,
     )
     evidence = train(run, state)
-    result = _result(spec, task, state, evidence, begin.layers)
+    result = outcome(spec.id, task, state, evidence, begin.layers)
     if evidence is None or state.best is not None:
         if begin.masks.is_dense and (reason := task.check(result["metrics"])) is not None:
             raise StageError(reason)
@@ -188,34 +190,20 @@ def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> 
     }
 
 
-def _result(
-    spec: Stage,
-    task: Task,
-    state: State,
-    evidence: dict[str, Any] | None,
-    layers: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What the weights, as they now are, came to."""
-    undefined = dict.fromkeys(task.metrics, float("nan"))
-    final = undefined if evidence else state.metrics
-    chosen = state.best.metrics if state.best else final
-    lost = [name for name, value in finite(chosen).items() if value is None]
-    if lost and evidence is None:
-        evidence = {"reason": f"undefined on this model's predictions: {', '.join(lost)}"}
-    measured = Masks.from_zeros(dict(layers))
-    result: dict[str, Any] = {
-        "id": spec.id,
-        "status": "not_converged" if lost else "done",
-        "metrics": finite(chosen),
-        "final_metrics": finite(final),
-        "steps": state.step,
-        "sparsity": {"overall": measured.sparsity(), "layers": measured.by_layer()},
-    }
-    if state.best is not None:
-        result["best_epoch"] = state.best.epoch
-    if evidence is not None:
-        result["evidence"] = evidence
-    return result
+def _inherited(spec: Stage, how: Runtime) -> dict[str, Any] | None:
+    """The result of a stage whose weights or masks would come from one that did not converge.
+
+    It did not converge either: a chain's divergence is its cell's result. A teacher that did not is
+    another matter, and a failure.
+    """
+    store = Store(how.store)
+    for role in ("start", "masks"):
+        parent = spec.parents.get(role, "")
+        result = store.result(parent) if parent else None
+        diverged = result is not None and result["status"] == "not_converged"
+        if result and diverged and not (store.folder(parent).path / "model").is_dir():
+            return not_begun(spec.id, role, result)
+    return None
 
 
 def _parents(spec: Stage, how: Runtime) -> dict[str, Path]:

@@ -116,7 +116,7 @@ def test_a_dense_model_that_fails_the_tasks_check_is_not_built_upon(
     assert not (tmp_path / "stages/dense/model").exists()
 
 
-def test_divergence_is_a_result_and_nothing_starts_from_it(tmp_path: Path) -> None:
+def test_divergence_is_a_result_and_what_starts_from_it_inherits_it(tmp_path: Path) -> None:
     wild = [{"until": 2, "initial": 1e30, "final": 1e30}]
     outcome = run_stage(stage("wild", learning_rate=wild), runtime(tmp_path))
     assert outcome["status"] == "not_converged" and "not finite" in outcome["reason"]
@@ -125,8 +125,14 @@ def test_divergence_is_a_result_and_nothing_starts_from_it(tmp_path: Path) -> No
     assert result["evidence"]["reason"] == outcome["reason"]
     again = run_stage(stage("wild", learning_rate=wild), runtime(tmp_path))
     assert again == outcome
-    child = run_stage(stage("child", {"start": "wild"}), runtime(tmp_path))
-    assert child["status"] == "failed" and "not finite" in child["reason"]
+    for name, parent in (("child", "wild"), ("grandchild", "child")):
+        heir = run_stage(stage(name, {"start": parent}), runtime(tmp_path))
+        assert heir["status"] == "not_converged" and "not finite" in heir["reason"]
+        result = Store(str(tmp_path)).result(name)
+        assert result is not None and result["evidence"]["stage"] == parent
+    taught = stage("taught", {"teacher": "wild"}, distill={"hardness": 1.0, "temperature": 2.0})
+    outcome = run_stage(taught, runtime(tmp_path))
+    assert outcome["status"] == "failed" and "not finite" in outcome["reason"]
 
 
 def test_an_undefined_metric_is_no_convergence(

@@ -37,6 +37,7 @@ def describe(plan: Plan, done: set[str]) -> dict[str, Any]:
     users = Counter(i for c in plan.selected() for i in c.stages)
     return {
         "preset": plan.preset,
+        "comparison": plan.comparison,
         "seeds": plan.seeds,
         "cells": [
             {
@@ -75,7 +76,9 @@ def show(plan: Plan, document: dict[str, Any]) -> None:
     out.print(
         f"\n{totals['cells']} cells, {len(plan.seeds)} seed(s), preset {plan.preset}: "
         f"{totals['stages']} stages ({totals['stages_without_sharing']} without sharing), "
-        f"{totals['finished']} done.\nTo do: about {totals['gpu_hours']:.3g} A100-hours, "
+        f"{totals['finished']} done.\n"
+        f"Compared {document['comparison']}.\n"
+        f"To do: about {totals['gpu_hours']:.3g} A100-hours, "
         f"{totals['disk_bytes'] / 1e9:.3g} GB of results, checkpoints and data apart."
     )
     for reason, ids in blocked_by_reason(plan).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -81,6 +82,7 @@ class Encoder(ABC):
         folder: str | None = None,
         layers: int | None = None,
         new_head: bool | None = None,
+        pooler: bool = False,
     ) -> Any:
         """The model in float32 with SDPA attention, in train mode as torch makes it.
 
@@ -88,17 +90,21 @@ class Encoder(ABC):
         random. `new_head` None draws a head that the source lacks, True draws one in any case,
         False refuses a source without one; draws are from torch's global generator: seed it first.
         `vocab_size` is what the tokenizer needs; it sets the size of a model made from nothing.
-        `layers` keeps the first so many.
+        `layers` keeps the first so many. `pooler` gives a masked-language model a pooler, which
+        its head has no use for, so that it can be pruned with the rest.
 
         StageError if the source lacks encoder weights or does not fit the tokenizer.
         """
         source = folder or self.checkpoint
         if head not in HEADS:
             raise StageError(f"no task head {head!r}; there are {', '.join(HEADS)}")
+        kind = self._classes()[1][head]
+        if pooler and head == "mlm":
+            kind = _with_pooler(kind)
         model = (
-            self._from_nothing(head, num_labels, vocab_size)
+            self._from_nothing(kind, num_labels, vocab_size)
             if source is None
-            else self._load(source, head, num_labels, bool(folder or self.path), new_head is False)
+            else self._load(source, kind, num_labels, bool(folder or self.path), new_head is False)
         )
         rows = model.config.vocab_size
         if vocab_size is not None and rows < vocab_size:
@@ -112,18 +118,16 @@ class Encoder(ABC):
             self.drop_layers(model, layers)
         return model
 
-    def _from_nothing(self, head: str, num_labels: int, vocab_size: int | None) -> Any:
-        config_class, classes = self._classes()
+    def _from_nothing(self, kind: Any, num_labels: int, vocab_size: int | None) -> Any:
+        config_class, _ = self._classes()
         settings = dict(self.config or {})
         if vocab_size is not None:
             settings["vocab_size"] = vocab_size
         config = config_class(**settings, num_labels=num_labels)
         with quiet():
-            return classes[head]._from_config(
-                config, dtype=torch.float32, attn_implementation="sdpa"
-            )
+            return kind._from_config(config, dtype=torch.float32, attn_implementation="sdpa")
 
-    def _load(self, source: str, head: str, num_labels: int, local: bool, whole: bool) -> Any:
+    def _load(self, source: str, kind: Any, num_labels: int, local: bool, whole: bool) -> Any:
         if local:
             found = check_checkpoint(source)["model_type"]
             if found != self.model_type:
@@ -131,10 +135,9 @@ class Encoder(ABC):
                     f"{source} holds a {found} model and model {self.name} is a {self.model_type}."
                     " Choose the model that belongs to the checkpoint, or another model.path."
                 )
-        _, classes = self._classes()
         try:
             with quiet():
-                model, info = classes[head].from_pretrained(
+                model, info = kind.from_pretrained(
                     source,
                     revision=None if local else self.revision,
                     num_labels=num_labels,
@@ -177,17 +180,31 @@ class Encoder(ABC):
                 if isinstance(part, nn.Linear) and part.bias is not None:
                     part.bias.zero_()
 
-    def prunable(self, model: Any) -> dict[str, nn.Linear]:
+    def prunable(self, model: Any, also: Sequence[str] = ()) -> dict[str, nn.Linear]:
         """The linear layers whose weights are pruned, by their name in the model, in order.
 
-        Encoder layers only: no embeddings, pooler, task head. Their biases are never pruned.
+        Encoder layers only: no embeddings, pooler, task head; and every linear layer whose name
+        contains one of `also`. StageError if there is none, but for a pooler, which not every head
+        has.
         """
         prefix = f"{model.base_model_prefix}.encoder.layer"
-        return {
+        layers = {
             f"{prefix}.{i}.{suffix}": layer.get_submodule(suffix)
             for i, layer in enumerate(model.base_model.encoder.layer)
             for suffix in self._prunable_in_layer(model.config)
         }
+        linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+        for part in also:
+            found = {name: module for name, module in linear.items() if part in name}
+            pooler = part.startswith("pooler") and model.base_model.pooler is None
+            if not found and not pooler:
+                others = ", ".join(name for name in linear if name not in layers)
+                raise StageError(
+                    f"training.prune_also has {part!r}, and no linear layer's name contains it."
+                    f" Besides the encoder's there are {others}."
+                )
+            layers |= found
+        return layers
 
     def drop_layers(self, model: Any, keep: int) -> None:
         """Keep the first `keep` encoder layers, for good: the saved model has so many."""
@@ -207,6 +224,20 @@ class Encoder(ABC):
     @abstractmethod
     def _prunable_in_layer(self, config: Any) -> list[str]:
         """Names of the prunable modules inside one encoder layer."""
+
+
+def _with_pooler(masked: Any) -> Any:
+    """A masked-language model's class with the pooler that other heads' encoders have."""
+
+    class WithPooler(masked):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            encoder = type(self.base_model)(config)
+            setattr(self, self.base_model_prefix, encoder)
+            self.post_init()
+
+    WithPooler.__name__ = masked.__name__  # what config.json names
+    return WithPooler
 
 
 def quiet() -> AbstractContextManager[None]:

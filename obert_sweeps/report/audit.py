@@ -1,4 +1,9 @@
-"""The fairness audit: which knobs a method sets per task, read off the resolved recipes."""
+"""The fairness audit: which knobs a method sets per task, read off the resolved recipes.
+
+A knob is one decision. Times are counted as shares of the training they belong to and rates as
+shares of its highest, so that a schedule twice as long, or with twice the rate, differs in one
+knob and not in every number that follows from it.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +13,19 @@ from typing import Any
 from ..catalogue.cell import TUNING_FREE
 from .source import CellPlan
 
-PARTS = ("training", "method", "sparsity")
 EARLY_STOPPING = frozenset({"training.keep", "training.patience", "training.evaluate_every"})
 """Named apart: the document allows early stopping to methods it calls free of tuning."""
 
 _ABSENT = "(absent)"
+_DIGITS = 4  # of a share: the authors' steps are rounded when written as epochs
 
 
 def audit(plans: Iterable[CellPlan]) -> dict[str, Any]:
-    """Compare, for each method of each table, the last stages' recipes over tasks.
+    """Compare, for each method of each table, the recipes of its own stages over tasks.
 
-    `ok` is False when a method called tuning-free has a knob that differs by task; `violations`
-    says which. Blocked cells have no recipe and are left out.
+    `knobs` are those that differ; `not_taken` those that the authors set by task and no recipe here
+    does (seeds are the sweep's, the level the cell's). `ok` is False when a method called
+    tuning-free has a knob; `violations` says which. Blocked cells have no recipe and are left out.
     """
     groups: dict[tuple[Any, ...], dict[str, CellPlan]] = {}
     for plan in plans:
@@ -45,7 +51,7 @@ def _order(item: tuple[tuple[Any, ...], Any]) -> tuple[Any, ...]:
 def _group(key: tuple[Any, ...], by_task: Mapping[str, CellPlan]) -> dict[str, Any]:
     table, method, model, variant = key
     recipes = {task: plan.knobs for task, plan in by_task.items()}
-    knobs = differing(recipes)
+    found = differing({task: settings(recipe) for task, recipe in recipes.items()})
     distilled = [t for t, r in recipes.items() if (r.get("training") or {}).get("distill")]
     return {
         "table": table,
@@ -54,25 +60,61 @@ def _group(key: tuple[Any, ...], by_task: Mapping[str, CellPlan]) -> dict[str, A
         "variant": variant,
         "tasks": list(by_task),
         "tuning_free": method in TUNING_FREE,
-        "knobs": [knob for knob in knobs if knob["knob"] not in EARLY_STOPPING],
-        "early_stopping": [knob for knob in knobs if knob["knob"] in EARLY_STOPPING],
+        "knobs": [knob for knob in found if _bare(knob["knob"]) not in EARLY_STOPPING],
+        "early_stopping": [knob for knob in found if _bare(knob["knob"]) in EARLY_STOPPING],
+        "not_taken": differing({t: dict(r.get("not_taken") or {}) for t, r in recipes.items()}),
         "distilled": distilled,
     }
 
 
-def differing(recipes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The knobs that are not the same in all recipes: {"knob": dotted key, "values": by task}."""
-    flat = {
-        task: flatten({part: recipe[part] for part in PARTS if recipe.get(part) is not None})
-        for task, recipe in recipes.items()
-    }
-    names = dict.fromkeys(name for values in flat.values() for name in values)
-    found = []
-    for name in sorted(names):
-        values = {task: knobs.get(name, _ABSENT) for task, knobs in flat.items()}
-        if len({repr(value) for value in values.values()}) > 1:
-            found.append({"knob": name, "values": values})
+def _bare(knob: str) -> str:
+    return knob.rpartition(": ")[2]
+
+
+def settings(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a chain decides, by dotted key; for stages before the last, after the stage's name."""
+    found = _settings(knobs)
+    for role, recipe in (knobs.get("earlier") or {}).items():
+        found |= {f"{role}: {name}": value for name, value in _settings(recipe).items()}
     return found
+
+
+def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {part: recipe[part] for part in ("method", "sparsity") if recipe.get(part) is not None}
+    training = dict(recipe.get("training") or {})
+    epochs = training.get("epochs") or 1.0
+    pieces = training.pop("learning_rate", None) or []
+    peak = max((piece.get(k) or 0.0 for piece in pieces for k in ("initial", "final")), default=0.0)
+    pruning = training.pop("pruning", None)
+    if pruning:
+        times = ("start", "end", "every", "until")
+        parts["pruning"] = {k: _share(v, epochs) if k in times else v for k, v in pruning.items()}
+    lines = [
+        {k: _share(v, epochs if k in ("until", "every") else peak) for k, v in piece.items()}
+        for piece in pieces
+    ]
+    training["learning_rate"] = {"peak": peak, "line": lines} if pieces else []
+    return flatten({"training": training, **parts})
+
+
+def _share(value: float | None, whole: float) -> float | None:
+    return None if value is None else float(f"{value / (whole or 1.0):.{_DIGITS}g}")
+
+
+def differing(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The knobs that are not the same for all tasks: {"knob": dotted key, "values": by task}.
+
+    The same values in several stages of the chains, rounds for instance, are one knob.
+    """
+    differ: dict[str, dict[str, Any]] = {}
+    for name in sorted(
+        {name for values in found.values() for name in values}, key=lambda n: (": " in n, n)
+    ):
+        values = {task: knobs.get(name, _ABSENT) for task, knobs in found.items()}
+        seen = any(_bare(n) == _bare(name) and v == values for n, v in differ.items())
+        if len({repr(value) for value in values.values()}) > 1 and not seen:
+            differ[name] = values
+    return [{"knob": name, "values": values} for name, values in differ.items()]
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -22,7 +22,7 @@ def build(plan: PlanView, store: StoreView, *, confidence: float = 0.95) -> dict
     measured = {name: measure(cell, plan, once) for name, cell in plan.cells.items()}
     selected = [cell for cell in plan.cells.values() if cell.selected]
     stages = list(dict.fromkeys(i for cell in selected for i in cell.stages))
-    audited = audit(selected)
+    audited = {"comparison": plan.comparison, **audit(selected)}
     return {
         "cells": cell_entries(plan.cells, measured, confidence),
         "claims": claim_entries(claims(), plan.cells, measured, audited, confidence),

@@ -13,6 +13,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The whole report as GitHub-flavoured Markdown, ending in a newline."""
     titles = {layout.table: f"Table {layout.table}: {layout.title}" for layout in layouts()}
     lines = ["# Measured beside published", "", words.tally(report["cells"]) + ".", ""]
+    lines += [f"Compared {_safe(report['audit']['comparison'])}.", ""]
     for number in sorted({entry["table"] for entry in report["cells"]}):
         lines += [f"## {titles.get(number, 'Your own cells')}", ""]
         entries = [entry for entry in report["cells"] if entry["table"] == number]

@@ -22,12 +22,16 @@ class CellPlan(Protocol):
     blocked: str | None  # why it cannot run
     stand_in: bool
     assumed: dict[str, str]  # recipe key -> why no source gives it
-    knobs: dict[str, Any]  # the resolved recipe of its last stage
+    knobs: dict[str, Any]
+    """The resolved recipe of its last stage; `earlier`, if there, those of its chain's stages
+    before it, by role; `not_taken` what its authors set for the task and no recipe here does."""
+    comparison: str | None  # what was made equal for all methods; None: as published
 
 
 class PlanView(Protocol):
     cells: dict[str, Any]  # of CellPlan
     stages: dict[str, Stage]
+    comparison: str  # how its methods are compared, in words
 
 
 class StoreView(Protocol):

@@ -139,13 +139,15 @@ def _reason(plan: CellPlan, found: Measured, judgements: Mapping[str, Judgement]
 
 
 def _notes(plan: CellPlan, found: Measured) -> list[str]:
-    notes = []
+    notes = [plan.comparison] if plan.comparison else []
     finished = len(found.values) + len(found.diverged)
     if finished and finished < len(plan.finals):
         notes.append(f"{finished} of {len(plan.finals)} seeds are finished")
     if found.diverged:
         seeds = ", ".join(map(str, sorted(found.diverged)))
-        notes.append(f"did not converge with seed {seeds}")
+        reasons = {(r.get("evidence") or {}).get("reason", "") for r in found.results} - {""}
+        notes.append("; ".join([f"did not converge with seed {seeds}", *sorted(reasons)]))
+    notes += sorted({r["remark"] for r in found.results if r.get("remark")})
     if plan.assumed:
         notes.append("assumed, for want of a source: " + ", ".join(sorted(plan.assumed)))
     return notes

@@ -31,6 +31,7 @@ def terminal(report: Mapping[str, Any], *, stages: bool = True) -> list[Renderab
         values = ", ".join(f"{task}={value}" for task, value in item["values"].items())
         line = f"audit: {item['method']} (table {item['table']}) sets {item['knob']} per task: "
         shown.append(_text(line + values, "red"))
+    shown.append(_text(f"compared {report['audit']['comparison']}"))
     shown.append(_cost(report["cost"], stages))
     shown.append(_text(words.tally(report["cells"]) or "no cells"))
     return shown

@@ -126,7 +126,8 @@ def audited(item: Mapping[str, Any]) -> str:
 
 def knobs(group: Mapping[str, Any]) -> str:
     names = [knob["knob"] for knob in group["knobs"]]
-    text = ", ".join(names) or "no per-task knob"
+    names += [f"{knob['knob']} (not taken here)" for knob in group.get("not_taken", [])]
+    text = f"{len(names)}: {', '.join(names)}" if names else "no per-task knob"
     stopping = [knob["knob"] for knob in group["early_stopping"]]
     return text + (f" (early stopping: {', '.join(stopping)})" if stopping else "")
 

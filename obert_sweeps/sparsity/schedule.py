@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from ..schema import LearningRatePiece, PruningTimes, RequestError, Training
+
+AnyTraining = TypeVar("AnyTraining", bound=Training)
 
 _TOLERANCE = 1e-6  # epochs are decimal fractions: 3 * 0.1 must count as 0.3
 
@@ -202,19 +205,22 @@ def _on_piece(piece: LearningRatePiece, begin: float, step: int, steps_per_epoch
 
 
 def shorten(training: Training, max_epochs: float) -> Training:
-    """The same training in at most `max_epochs` epochs: everything in proportion.
-
-    Epochs, pruning times and learning-rate pieces are scaled by one factor, so that warm-ups, the
-    climb to the target and what follows it keep their shares, and so do the number of pruning
-    steps and their sparsities. `every_steps` and `evaluate_every` stay as they are: the former is
-    a method's own rhythm, and there are fewer such steps on the same curve. Returns `training`
-    unchanged if it is short enough already.
-    """
+    """The same training in at most `max_epochs` epochs: everything in proportion (`stretch`)."""
     if max_epochs <= 0:
         raise RequestError(f"max_epochs is {max_epochs:g}; it must be above 0.")
     if training.epochs <= max_epochs:
         return training
-    factor = max_epochs / training.epochs
+    return stretch(training, max_epochs / training.epochs)
+
+
+def stretch(training: AnyTraining, factor: float) -> AnyTraining:
+    """The same training in `factor` times its epochs.
+
+    Epochs, pruning times and learning-rate pieces are scaled alike, so that warm-ups, the climb to
+    the target and what follows it keep their shares, and so do the number of pruning steps and
+    their sparsities. `every_steps` and `evaluate_every` stay as they are: the former is a method's
+    own rhythm, and there are more or fewer such steps on the same curve.
+    """
 
     def scaled(epochs: float | None) -> float | None:
         return None if epochs is None else epochs * factor
@@ -232,4 +238,4 @@ def shorten(training: Training, max_epochs: float) -> Training:
         replace(piece, until=piece.until * factor, every=scaled(piece.every))
         for piece in training.learning_rate
     ]
-    return replace(training, epochs=max_epochs, learning_rate=pieces, pruning=pruning)
+    return replace(training, epochs=training.epochs * factor, learning_rate=pieces, pruning=pruning)

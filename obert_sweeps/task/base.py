@@ -36,6 +36,7 @@ class Task(ABC):
     num_labels: int
     metrics: tuple[str, ...]  # every metric `score` gives over the evaluation splits
     best_metric: str  # what keep=best chooses by, always higher is better
+    correlations: tuple[str, ...] = ()  # metrics that a constant prediction leaves undefined
     evaluation_splits: tuple[str, ...] = ("validation",)
 
     @abstractmethod
@@ -74,6 +75,18 @@ class Task(ABC):
         An undefined value (correlation of a constant) is nan.
         """
 
+    def distinct_predictions(self, logits: list[tuple[torch.Tensor, ...]]) -> int | None:
+        """How many different classes or scores are predicted; None where that says nothing.
+
+        With one for all rows a model has learnt no more than the labels' mean. That is a result,
+        its accuracy a number; a correlation of it is undefined, whatever `score` gives for it.
+        """
+        return None
+
     def check(self, metrics: dict[str, float]) -> str | None:
-        """Why a dense model with these metrics must not be built upon, or None."""
+        """Why a dense model with these metrics must not be built upon, or None.
+
+        For models that are no cell's result: a language model that has learnt nothing would be
+        pruned, distilled from and fine-tuned at great cost, and no table has a place to say so.
+        """
         return None

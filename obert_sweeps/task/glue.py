@@ -15,6 +15,7 @@ from obert_sweeps.schema import RequestError, StageError
 from obert_sweeps.task.base import Features, Task
 from obert_sweeps.task.metrics import (
     CLASSIFICATION,
+    CORRELATIONS,
     REGRESSION,
     classification_metric,
     correlation,
@@ -60,6 +61,7 @@ class Glue(Task):
         self.num_labels = num_labels
         self.head = "regression" if num_labels == 1 else "classification"
         self.metrics = tuple(metrics)
+        self.correlations = tuple(name for name in metrics if name in CORRELATIONS)
         self.best_metric = best_metric
         self.max_length = max_length
         self.evaluation_splits = tuple(evaluation_splits)
@@ -126,6 +128,11 @@ class Glue(Task):
         if self.head == "regression":
             return correlation(name, outputs.squeeze(-1), labels)
         return classification_metric(name, outputs.argmax(-1), labels, self.num_labels)
+
+    def distinct_predictions(self, logits: list[tuple[Tensor, ...]]) -> int:
+        outputs = torch.stack([row[0] for row in logits])
+        predicted = outputs.squeeze(-1) if self.head == "regression" else outputs.argmax(-1)
+        return len(predicted.unique())
 
     def _label(self, value: Any, place: int, split: str) -> int | float:
         if self.head == "regression":

@@ -11,6 +11,7 @@ from torch import Tensor
 
 CLASSIFICATION = ("accuracy", "f1", "mcc")
 REGRESSION = ("pearson", "spearman")
+CORRELATIONS = ("mcc", *REGRESSION)  # undefined (0 / 0) where all predictions are the same
 
 
 def classification_metric(name: str, predicted: Tensor, labels: Tensor, num_labels: int) -> float:

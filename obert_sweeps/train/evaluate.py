@@ -15,17 +15,24 @@ from .step import autocast
 TOKENS = 4096  # in a batch, padding included
 _MLM_TOKENS = 1024  # its logits are as many times the vocabulary
 
+DISTINCT = "distinct_predictions/"  # and a split: how many different predictions it got
+
 RowLogits = tuple[Tensor, ...]
 
 
 def evaluate(
     model: nn.Module, task: Task, data: Data, device: torch.device, precision: str = "fp32"
 ) -> dict[str, float]:
-    """Metrics over all evaluation splits, in per cent; nan where undefined."""
+    """Metrics over all evaluation splits, in per cent; nan where undefined.
+
+    Beside them, for tasks that tell, the number of different predictions of each split.
+    """
     metrics: dict[str, float] = {}
     for features in data.evaluation:
         found = row_logits(model, task, features, data.pad_token_id, device, precision)
         metrics.update(task.score(features, found))
+        if (distinct := task.distinct_predictions(found)) is not None:
+            metrics[f"{DISTINCT}{features.split}"] = float(distinct)
     return metrics
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..method.base import PruneStep
 from ..schema import Training
@@ -88,6 +88,7 @@ class Run:
     group: WorkerGroup = ALONE
     memory: int | None = None  # bytes a pruning step may use; None: what is free
     scratch: Path | None = None
+    rewind: dict[str, Tensor] | None = None  # what the encoder goes back to once it is pruned
 
 
 def train(run: Run, state: State) -> dict[str, Any] | None:
@@ -162,6 +163,8 @@ def prune(run: Run, state: State, step: int) -> None:
             scratch=run.scratch,
         )
     )
+    if run.rewind is not None:
+        state.rewind(run.rewind)
     state.masks.apply()
     state.model.train()
     state.pruned_at = step

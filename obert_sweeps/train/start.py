@@ -45,6 +45,7 @@ class Start:
     layers: dict[str, nn.Linear]
     masks: Masks
     teacher: Any | None
+    rewind: dict[str, Tensor] | None = None  # the encoder's weights that come back once pruned
 
 
 def start(task: Task, encoder: Encoder, training: Training, parents: Mapping[str, Path]) -> Start:
@@ -53,6 +54,8 @@ def start(task: Task, encoder: Encoder, training: Training, parents: Mapping[str
     `parents` holds the model folder of each role. Weights, tokenizer and masks are those of the
     role `start`, else of the model's own checkpoint, else made from nothing (the tokenizer by the
     task). Masks of the role `masks` go before those of `start`. Pruned weights are zero already.
+    With `training.rewind` there are also the encoder's weights of the role `rewind`, or of the
+    model's own checkpoint.
 
     StageError if the parts do not fit each other.
     """
@@ -60,21 +63,20 @@ def start(task: Task, encoder: Encoder, training: Training, parents: Mapping[str
     tokenizer = encoder.tokenizer(folder)
     if tokenizer is None:
         tokenizer = _new_tokenizer(task, encoder)
-    model = encoder.build(
-        task.head,
-        task.num_labels,
-        len(tokenizer),
-        folder,
-        training.keep_layers,
-        new_head=True if training.reset_head and folder else None,
-    )
+    rewind = None
+    if training.rewind is not None:
+        # Before anything else is drawn: what that source lacks (a pooler) must be drawn as it was
+        # for the stage that started from it with this seed.
+        there = _build(task, encoder, training, len(tokenizer), parents.get("rewind"))
+        rewind = there.base_model.state_dict()
+    model = _build(task, encoder, training, len(tokenizer), parents.get("start"))
     longest = getattr(task, "max_length", 0)
     if longest > model.config.max_position_embeddings:
         raise StageError(
             f"task {task.name} has rows of up to {longest} tokens and the model takes"
             f" {model.config.max_position_embeddings}. Set task.max_length to at most that."
         )
-    layers = encoder.prunable(model)
+    layers = encoder.prunable(model, training.prune_also)
     masks = _masks(layers, training, parents)
     masks.apply()
     teacher = None
@@ -89,7 +91,21 @@ def start(task: Task, encoder: Encoder, training: Training, parents: Mapping[str
                 " from the same checkpoint."
             )
         teacher.eval().requires_grad_(False)
-    return Start(tokenizer, model, layers, masks, teacher)
+    return Start(tokenizer, model, layers, masks, teacher, rewind)
+
+
+def _build(
+    task: Task, encoder: Encoder, training: Training, tokens: int, folder: Path | None
+) -> Any:
+    return encoder.build(
+        task.head,
+        task.num_labels,
+        tokens,
+        None if folder is None else str(folder),
+        training.keep_layers,
+        new_head=True if training.reset_head and folder else None,
+        pooler=any("pooler" in part for part in training.prune_also),
+    )
 
 
 def save(folder: Path, model: Any, tokenizer: Any, masks: Masks) -> None:

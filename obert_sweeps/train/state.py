@@ -125,6 +125,11 @@ class State:
             self.model.load_state_dict(self.best.weights)
             self.masks.load_state_dict(self.best.masks)
 
+    def rewind(self, encoder: dict[str, Tensor]) -> None:
+        """Put the encoder's weights back to these, the task head not; the optimiser starts anew."""
+        self.model.base_model.load_state_dict(encoder)
+        self.optimizer.state.clear()
+
 
 def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True)

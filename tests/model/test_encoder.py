@@ -108,6 +108,40 @@ def test_nothing_but_large_matrices_of_the_encoder_is_prunable() -> None:
     }
 
 
+def test_further_linear_layers_are_prunable_by_name() -> None:
+    model = tiny().build("classification", 2)
+    layers = tiny().prunable(model, ["pooler.dense"])
+    assert list(layers)[:-1] == list(tiny().prunable(model))
+    assert layers["bert.pooler.dense"] is model.bert.pooler.dense
+    with pytest.raises(StageError, match=r"poler.*bert\.pooler\.dense, classifier"):
+        tiny().prunable(model, ["poler"])
+    span = tiny().build("span", 2)  # has no pooler
+    assert list(tiny().prunable(span, ["pooler.dense"])) == list(tiny().prunable(span))
+
+
+def test_a_masked_language_model_can_carry_a_pooler(tmp_path: Path) -> None:
+    """Loaded where the source has one, drawn where not, and there for a classifier again."""
+    classifier = load_file(checkpoint(tmp_path / "a", "classification") / "model.safetensors")
+    carried = tiny().build("mlm", 0, folder=str(tmp_path / "a"), pooler=True)
+    word = "bert.embeddings.word_embeddings.weight"
+    assert torch.equal(carried.bert.pooler.dense.weight, classifier["bert.pooler.dense.weight"])
+    assert torch.equal(carried.get_parameter(word), classifier[word])
+    assert carried.cls.predictions.decoder.weight is carried.get_parameter(word)
+    assert tiny().build("mlm", 0, folder=str(tmp_path / "a")).bert.pooler is None
+    carried.save_pretrained(tmp_path / "b")
+    assert json.loads((tmp_path / "b/config.json").read_text())["architectures"] == [
+        "BertForMaskedLM"
+    ]
+    again = tiny().build("classification", 2, folder=str(tmp_path / "b"))
+    assert torch.equal(again.bert.pooler.dense.weight, classifier["bert.pooler.dense.weight"])
+    without = str(checkpoint(tmp_path / "c"))
+    torch.manual_seed(5)
+    drawn = tiny().build("mlm", 0, folder=without, pooler=True).bert.pooler.dense.weight
+    torch.manual_seed(5)
+    again = tiny().build("mlm", 0, folder=without, pooler=True).bert.pooler.dense.weight
+    assert torch.equal(drawn, again) and 0.015 < float(drawn.detach().std()) < 0.025
+
+
 def test_from_nothing_is_seeded_and_takes_the_tokenizers_size() -> None:
     models = []
     for seed in (1, 1, 2):

@@ -20,6 +20,7 @@ class FakeCellPlan:
     stand_in: bool = False
     assumed: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)
+    comparison: str | None = None
 
 
 @dataclass
@@ -31,6 +32,7 @@ class FakeSweep:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
+    comparison: str = "as published"
 
     def result(self, stage_id: str) -> dict[str, Any] | None:
         self.reads.append(stage_id)

@@ -44,7 +44,55 @@ def test_a_tuned_method_may_be_tuned():
     set_knob(fake, "t5/cola/bert_base/platon/90", "training", "learning_rate", [{"initial": 2e-4}])
     found = audit(fake.cells.values())
     names = [knob["knob"] for knob in group(found, 5, "platon")["knobs"]]
-    assert found["ok"] and names == ["method.beta2", "training.learning_rate.0.initial"]
+    assert found["ok"] and names == ["method.beta2", "training.learning_rate.peak"]
+
+
+def test_a_longer_or_faster_schedule_of_the_same_shape_differs_in_one_knob():
+    def schedule(epochs: float, rate: float) -> dict:
+        return {
+            "epochs": epochs,
+            "learning_rate": [
+                {"until": epochs / 10, "initial": 0.0, "final": rate, "every": None},
+                {"until": epochs, "initial": rate, "final": 0.0, "every": epochs / 5},
+            ],
+            "pruning": {"start": epochs / 20, "end": epochs * 0.7, "every": None, "initial": 0.0},
+        }
+
+    fake = sweep()
+    for cell_id, plan in fake.cells.items():
+        if "/platon/" in cell_id:
+            plan.knobs = {"training": schedule(3, 1e-4), "method": {}}
+    mrpc, cola = (f"t5/{task}/bert_base/platon/90" for task in ("mrpc", "cola"))
+    fake.cells[mrpc].knobs = {"training": schedule(7, 1e-4), "method": {}}
+    assert names_of(fake) == ["training.epochs"]
+    fake.cells[cola].knobs = {"training": schedule(7, 3e-4), "method": {}}
+    assert names_of(fake) == ["training.epochs", "training.learning_rate.peak"]
+    fake.cells[cola].knobs["training"]["pruning"]["end"] = 7 * 0.8
+    assert names_of(fake) == ["pruning.end", "training.epochs", "training.learning_rate.peak"]
+
+
+def names_of(fake) -> list[str]:
+    knobs = group(audit(fake.cells.values()), 5, "platon")["knobs"]
+    return [knob["knob"] for knob in knobs]
+
+
+def test_a_knob_of_an_earlier_stage_counts_once():
+    fake = sweep()
+    for cell_id, plan in fake.cells.items():
+        if cell_id.startswith("t5/") and "/platon/" in cell_id:
+            epochs = 5 if "mrpc" in cell_id else 3
+            rounds = {f"round_{k}": {"training": {"epochs": epochs}} for k in range(3)}
+            plan.knobs = {"training": {"epochs": 3}, "method": {}, "earlier": rounds}
+    assert names_of(fake) == ["round_0: training.epochs"]
+
+
+def test_what_the_authors_set_and_no_recipe_takes_is_named_apart():
+    fake = sweep()
+    for cell_id, plan in fake.cells.items():
+        if "/platon/" in cell_id:
+            plan.knobs = {**plan.knobs, "not_taken": {"seed": len(cell_id), "remaining": 0.1}}
+    found = group(audit(fake.cells.values()), 5, "platon")
+    assert found["knobs"] == [] and [k["knob"] for k in found["not_taken"]] == ["seed"]
 
 
 def test_early_stopping_is_named_apart():

@@ -91,6 +91,12 @@ def test_divergence_where_the_document_converges():
     entry = by_id(build(fake, fake))["t4/sst2/bert_base/obert/90"]
     assert entry["verdict"] == "not_converged" and entry["measured"] == {"accuracy": 92.0}
     assert any("seed 2" in note for note in entry["notes"])
+    final = fake.cells["t4/sst2/bert_base/obert/90"].finals
+    fake.results[final[2]]["evidence"] = {"reason": "the training loss is not finite"}
+    fake.results[final[1]]["remark"] = "one class is predicted for all rows"
+    notes = by_id(build(fake, fake))["t4/sst2/bert_base/obert/90"]["notes"]
+    assert "did not converge with seed 2; the training loss is not finite" in notes
+    assert "one class is predicted for all rows" in notes
 
 
 def test_failures_blocks_and_what_has_not_run():

@@ -140,6 +140,23 @@ def test_the_screen_shows_cells_claims_and_cpu_seconds(report):
     assert "1 blocked" in text
 
 
+def test_every_writer_says_how_methods_were_compared():
+    fake, said = sweep(seeds=(1,)), "at equal budget: 3 epochs on the task"
+    fake.finish_as_published({1: 0.0})
+    fake.comparison = said
+    for plan in fake.cells.values():
+        plan.comparison = None if plan.cell.method == "dense" else said
+    found = build(fake, fake)
+    console = Console(width=170, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    for part in terminal(found):
+        console.print(part)
+    assert f"compared {said}" in console.export_text()
+    assert f"Compared {said}." in markdown(found)
+    pruned = [plan for plan in fake.cells.values() if plan.cell.method != "dense"]
+    assert "".join(read(html(found)).text).count(said) == len(pruned)  # beside each of them
+    assert found["audit"]["comparison"] == said
+
+
 def test_files_are_whole_and_leave_no_part_behind(report, tmp_path):
     folder = tmp_path / "store" / "report"
     paths = write(report, folder, plots=False)

@@ -1,0 +1,82 @@
+"""What a stage came to: its metrics, its sparsity, and whether it converged, with the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ..sparsity.mask import Masks
+from ..task.base import Task
+from .evaluate import DISTINCT
+from .journal import finite
+from .state import State
+
+
+def outcome(
+    stage: str,
+    task: Task,
+    state: State,
+    evidence: dict[str, Any] | None,
+    layers: Mapping[str, nn.Linear],
+) -> dict[str, Any]:
+    """What the weights, as they now are, came to; `evidence` if training diverged.
+
+    Not converged is a stage whose loss or weights are not finite, or whose metric is undefined on
+    what it predicts: a correlation (Matthews' too) where all predictions are the same. One class
+    for all rows is otherwise a result with its accuracy, and a remark.
+    """
+    undefined = dict.fromkeys(task.metrics, float("nan"))
+    final = undefined if evidence else state.metrics
+    chosen = state.best.metrics if state.best else final
+    metrics = finite({name: chosen[name] for name in task.metrics if name in chosen})
+    remark = constant(task, chosen)
+    lost = [name for name, value in metrics.items() if value is None]
+    if remark:
+        lost += [name for name in task.correlations if name not in lost]
+    if lost and evidence is None:
+        reason = f"undefined on this model's predictions: {', '.join(lost)}"
+        evidence = {"reason": f"{reason}; {remark}" if remark else reason}
+    measured = Masks.from_zeros(dict(layers))
+    result: dict[str, Any] = {
+        "id": stage,
+        "status": "not_converged" if lost else "done",
+        "metrics": metrics,
+        "final_metrics": finite({name: final[name] for name in task.metrics if name in final}),
+        "steps": state.step,
+        "sparsity": {"overall": measured.sparsity(), "layers": measured.by_layer()},
+    }
+    if state.best is not None:
+        result["best_epoch"] = state.best.epoch
+    if evidence is not None:
+        result["evidence"] = evidence
+    elif remark:
+        result["remark"] = remark
+    return result
+
+
+def constant(task: Task, evaluation: Mapping[str, float]) -> str | None:
+    """What is predicted for every row, if it is the same for all of each split."""
+    counts = [count for name, count in evaluation.items() if name.startswith(DISTINCT)]
+    if not counts or max(counts) > 1:
+        return None
+    return f"one {'score' if task.head == 'regression' else 'class'} is predicted for all rows"
+
+
+def not_begun(stage: str, role: str, parent: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a stage that has nothing to begin with: its parent of `role` diverged."""
+    reason = parent.get("evidence", {}).get("reason", "")
+    what = {"start": "stage it starts from", "masks": "stage its masks come from"}[role]
+    return {
+        "id": stage,
+        "status": "not_converged",
+        "metrics": {},
+        "final_metrics": {},
+        "steps": 0,
+        "sparsity": {"overall": 0.0, "layers": {}},
+        "evidence": {"reason": f"the {what} did not converge: {reason}", "stage": parent["id"]},
+        "rates": {},
+        "cost": {"seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0},
+        "environment": {},
+    }
