@@ -31,8 +31,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "platon": {"window": 1},
 }
 PATTERNS: dict[str, list[str]] = {"dense": []}  # default: all three
-REGROWS = {"platon"}
-STEPS_BEFORE = {"platon": 3}  # optimiser steps that must come before any pruning
+REGROWS = {"platon", "movement", "soft_movement", "l0"}
+STEPS_BEFORE = {name: 3 for name in REGROWS}  # optimiser steps that must come before any pruning
 
 PRUNERS = [name for name in LEAVES if PATTERNS.get(name) != []]
 CASES = [
