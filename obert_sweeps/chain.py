@@ -141,18 +141,23 @@ def dense_of(cell: Cell) -> Cell:
 
 
 def check_pruning_fits(role: str, recipe: dict[str, Any], rows: dict[str, int]) -> None:
-    training = recipe["training"]
-    if training["pruning"] is None or recipe["sparsity"]["pattern"] == "dense":
+    training, sparsity = recipe["training"], recipe["sparsity"]
+    if training["pruning"] is None or sparsity["pattern"] == "dense":
         return
+    where = f"stage '{role}' on {recipe['task']['name']}"
     train_rows = capped(rows.get("train", 0), training["max_train_rows"])
     per_epoch = max(1, math.ceil(train_rows / training["batch_size"]))
     total = step_of(training["epochs"], per_epoch)
     try:
-        pruning_steps(
-            PruningTimes(**training["pruning"]), recipe["sparsity"]["level"], per_epoch, total
-        )
+        pruning_steps(PruningTimes(**training["pruning"]), sparsity["level"], per_epoch, total)
     except RequestError as error:
-        raise RequestError(f"stage '{role}' on {recipe['task']['name']}: {error}") from error
+        raise RequestError(f"{where}: {error}") from error
+    if sparsity["pattern"] == "2of4" and recipe["method"].get("num_recomputations", 1) > 1:
+        raise RequestError(
+            f"{where}: a pruning step to 2of4 cannot be taken in parts, since there is no sparsity"
+            " between dense and 50 %. Say method.num_recomputations=1, or leave these cells out"
+            " with cells=."
+        )
 
 
 def sparsity_label(sparsity: dict[str, Any]) -> str:
