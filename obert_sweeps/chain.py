@@ -149,24 +149,29 @@ def dense_of(cell: Cell) -> Cell:
 
 
 def check_pruning_fits(role: str, recipe: dict[str, Any], rows: dict[str, int]) -> None:
-    training = recipe["training"]
+    training, sparsity = recipe["training"], recipe["sparsity"]
+    where = f"stage '{role}' on {recipe['task']['name']}"
     if training["rewind"] is not None and not prunes_once_first(training["pruning"]):
         raise RequestError(
-            f"stage '{role}' on {recipe['task']['name']} rewinds to {training['rewind']}, which"
-            " comes after its only pruning step, at the beginning. Set pruning.start and"
-            " pruning.end to 0 and its intervals to null, or rewind to null."
+            f"{where} rewinds to {training['rewind']}, which comes after its only pruning step, at"
+            " the beginning. Set pruning.start and pruning.end to 0 and its intervals to null, or"
+            " rewind to null."
         )
-    if training["pruning"] is None or recipe["sparsity"]["pattern"] == "dense":
+    if training["pruning"] is None or sparsity["pattern"] == "dense":
         return
     train_rows = capped(rows.get("train", 0), training["max_train_rows"])
     per_epoch = max(1, math.ceil(train_rows / training["batch_size"]))
     total = step_of(training["epochs"], per_epoch)
     try:
-        pruning_steps(
-            PruningTimes(**training["pruning"]), recipe["sparsity"]["level"], per_epoch, total
-        )
+        pruning_steps(PruningTimes(**training["pruning"]), sparsity["level"], per_epoch, total)
     except RequestError as error:
-        raise RequestError(f"stage '{role}' on {recipe['task']['name']}: {error}") from error
+        raise RequestError(f"{where}: {error}") from error
+    if sparsity["pattern"] == "2of4" and recipe["method"].get("num_recomputations", 1) > 1:
+        raise RequestError(
+            f"{where}: a pruning step to 2of4 cannot be taken in parts, since there is no sparsity"
+            " between dense and 50 %. Say method.num_recomputations=1, or leave these cells out"
+            " with cells=."
+        )
 
 
 def prunes_once_first(pruning: dict[str, Any] | None) -> bool:

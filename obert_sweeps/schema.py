@@ -133,7 +133,7 @@ class Runtime:
     log_seconds: float = 2.0
     tracker: dict[str, Any] = field(default_factory=dict)
     allow_targets: list[str] = field(default_factory=list)
-    memory_gb: float | None = None  # for a pruning step's work; None: what is free
+    memory_gb: float | None = None  # GiB for a pruning step's work; None: what is free
     scratch: str | None = None  # a folder for what does not fit; None: it is computed again
     group_seconds: float = 300.0  # a worker that answers nothing for so long is lost
     output: str | None = None  # another store to write to (replay); parents come from `store`

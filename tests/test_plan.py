@@ -150,6 +150,7 @@ def test_what_is_no_part_of_a_result_is_no_part_of_the_id() -> None:
         (["table=1", "sparsity=2of4", "sparsity.level=1.5"], "impossible"),
         (["preset=small", "table=1"], "model.path="),
         (["seeds=0"], "seeds=1"),
+        (["table=1", "method=obert", "method.num_recomputations=4"], "method.num_recomputations=1"),
         (["table=1", "preset.stages.transfer.epochs=2"], "touches no stage"),
     ],
 )

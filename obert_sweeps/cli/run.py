@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..cell_records import CellRecords
@@ -64,11 +65,17 @@ def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
 def runtime_of(loaded: Loaded) -> Runtime:
     """What the cluster and tracker leaves and the root keys say about where and how to run."""
     request = loaded.request
-    keys = ("device", "micro_batch", "checkpoint_seconds")
+    keys = ("device", "micro_batch", "checkpoint_seconds", "memory_gb")
+    memory, scratch = request.cluster.memory_gb, request.cluster.scratch
+    if memory is not None and memory <= 0:
+        raise RequestError(
+            f"cluster.memory_gb is {memory}; it must be above 0, or null for what is free."
+        )
     return Runtime(
         store=str(Store(str(request.store)).root),
         tracker=to_plain(request.tracker),
         allow_targets=list(request.allow_targets),
+        scratch=None if scratch is None else str(Path(scratch).expanduser().absolute()),
         **{key: request.cluster[key] for key in keys},
     )
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..schema import RequestError, StageError
 from ..sparsity.pattern import Scope, check_scope
-from . import surgery
 from .base import Method, PruneStep
-from .fisher import FisherInverse
+from .memory import budget
+from .obs_step import ObsStep, Settings, Update
+from .rounds import Plan, plan_rounds
 
 FISHER_BLOCK_SIZE: Mapping[str, int] = MappingProxyType(
     {"unstructured": 50, "block4": 32, "2of4": 48}
 )
-_GRADS_AT_ONCE = 32  # gradients gathered before they enter the sums: as many copies of the weights
 
 
 class OBert(Method):
@@ -43,10 +43,14 @@ class OBert(Method):
     is compensated as if it went alone, and the updates are added; "joint": the exact compensation
     of all that goes in a Fisher block together.
 
-    Caveats: memory is 4 (B + 1) bytes a weight, plus 32 gradients. Correlations between sets that
-    go together are ignored in scores, and in the published update: where weights of a Fisher block
-    are strongly correlated, one large step overshoots and can do worse than magnitude;
-    recomputation mends it. A step that fails leaves weights and masks as they were before it.
+    Memory: the inverse takes 4 (B + 1) bytes a weight, divided by the number of workers; what does
+    not fit at once is taken in rounds, with equal results, each with gradients of its own, and
+    waits for the choice on disk or is computed again.
+
+    Caveats: correlations between sets that go together are ignored in scores, and in the published
+    update: where weights of a Fisher block are strongly correlated, one large step overshoots and
+    can do worse than magnitude; recomputation mends it. A step that fails leaves weights and masks
+    as they were before it.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class OBert(Method):
         grad_batch_size: int = 16,
         num_recomputations: int = 1,
         scope: Scope = "global",
-        update: Literal["simultaneous", "joint"] = "simultaneous",
+        update: Update = "simultaneous",
     ) -> None:
         super().__init__()
         check_scope(scope)
@@ -91,27 +95,26 @@ class OBert(Method):
         self.update = update
 
     def prune(self, step: PruneStep) -> None:
-        """Bring weights and masks to `step.level`; StageError leaves both as they were."""
-        block_size = self._block_size(step)
-        rounds = self.num_recomputations
-        if rounds == 1:
-            self._surgery(step, step.level, block_size)
-            return
-        if not step.pattern.gradual:
-            raise StageError(
-                f"pattern {step.pattern.name} has no sparsities between dense and its target, so"
-                f" method.num_recomputations={rounds} has no meaning. Set it to 1."
-            )
-        weights = {name: layer.weight.detach().clone() for name, layer in step.layers.items()}
-        keep = step.masks.keep
-        begin = step.masks.sparsity()
-        try:
-            for i in range(1, rounds + 1):
-                level = begin + (step.level - begin) * i / rounds if i < rounds else step.level
-                self._surgery(step, level, block_size, draw=i - 1)
-        except BaseException:
-            _commit(step, weights, keep)
-            raise
+        """Bring weights and masks to `step.level`; whatever is raised leaves both as they were."""
+        how = self._settings(step)
+        self._check(step)
+        plan = self._plan(step, how)
+        begin, parts = step.masks.sparsity(), self.num_recomputations
+        with _undone_on_failure(step):
+            for part in range(1, parts + 1):
+                level = begin + (step.level - begin) * part / parts if part < parts else step.level
+                weights, keep = ObsStep(step, how, plan, level, draw=part - 1).run()
+                _commit(step, weights, keep)
+
+    def _settings(self, step: PruneStep) -> Settings:
+        return Settings(
+            num_grads=self.num_grads,
+            grad_batch_size=self.grad_batch_size,
+            block_size=self._block_size(step),
+            damp=self.damp,
+            scope=self.scope,
+            update=self.update,
+        )
 
     def _block_size(self, step: PruneStep) -> int:
         """B for the pattern at hand."""
@@ -134,73 +137,52 @@ class OBert(Method):
             )
         return size
 
-    @torch.no_grad()
-    def _surgery(self, step: PruneStep, level: float, block_size: int, draw: int = 0) -> None:
-        """One OBS step. Nothing is written to the model before everything is computed."""
-        pattern, keep = step.pattern, step.masks.keep
-        for name, layer in step.layers.items():
-            pattern.grouped(layer.weight, name)  # refuses a shape before the gradients are paid for
-        inverses = self._collect(step, keep, block_size, draw)
-        costs = {
-            name: surgery.costs(inverses[name], layer.weight, pattern.size, pattern.candidates)
-            for name, layer in step.layers.items()
-        }
-        kept = pattern.select(costs, level, self.scope, keep)
-        del costs
-        weights: dict[str, Tensor] = {}
-        for name, layer in step.layers.items():
-            gone = keep[name] & ~kept[name]
-            inverse = inverses.pop(name)  # freed as soon as it is used
-            weights[name] = (
-                surgery.jointly_compensated(inverse, layer.weight, gone)
-                if self.update == "joint"
-                else surgery.compensated(inverse, layer.weight, gone, pattern.size)
-            )
-            if not bool(torch.isfinite(weights[name]).all()):
-                raise StageError(
-                    f"the OBS update of layer {name} is not finite. Raise method.damp or"
-                    " method.num_grads, or prune in smaller steps."
-                )
-        _commit(step, weights, kept)
-
-    def _collect(
-        self, step: PruneStep, keep: dict[str, Tensor], block_size: int, draw: int
-    ) -> dict[str, FisherInverse]:
-        """The inverse of each layer from `num_grads` masked gradients."""
-        held = min(_GRADS_AT_ONCE, self.num_grads)
-        inverses: dict[str, FisherInverse] = {}
-        buffers: dict[str, Tensor] = {}
-        for name, layer in step.layers.items():
-            weight = layer.weight
-            inverses[name] = FisherInverse(
-                weight.numel(), block_size, self.damp, self.num_grads, weight.device
-            )
-            buffers[name] = torch.empty(held, *weight.shape, device=weight.device)
-        counts = dict.fromkeys(buffers, 0)
-        filled = dict.fromkeys(buffers, 0)
-        with torch.enable_grad():
-            drawn = step.gradients(self.num_grads, self.grad_batch_size, draw=draw)
-            for name, grads in drawn:
-                for grad in grads:
-                    buffer = buffers[name]
-                    torch.mul(grad.detach(), keep[name], out=buffer[filled[name]])
-                    counts[name] += 1
-                    filled[name] += 1
-                    if filled[name] == held or counts[name] == self.num_grads:
-                        inverses[name].add(buffer[: filled[name]].flatten(start_dim=1))
-                        filled[name] = 0
-        count = min(counts.values(), default=self.num_grads)
-        if count != self.num_grads:
+    def _check(self, step: PruneStep) -> None:
+        """Refuse what cannot be done before any gradient is paid for."""
+        if self.num_recomputations > 1 and not step.pattern.gradual:
             raise StageError(
-                f"{count} gradients came of the {self.num_grads} asked for (method.num_grads): the"
-                " training data ended. Lower method.num_grads, or train on more rows."
+                f"pattern {step.pattern.name} has no sparsities between dense and its target, so"
+                f" method.num_recomputations={self.num_recomputations} has no meaning. Set it to 1."
             )
-        return inverses
+        for name, layer in step.layers.items():
+            step.pattern.grouped(layer.weight, name)
+
+    def _plan(self, step: PruneStep, how: Settings) -> Plan:
+        """The step's rounds, the same for every worker; told in the stage's log."""
+        sizes = {name: layer.weight.numel() for name, layer in step.layers.items()}
+        device = next(iter(step.layers.values())).weight.device
+        found = plan_rounds(
+            sizes,
+            how.block_size,
+            step.pattern,
+            how.scope,
+            budget(step.memory, step.group, device),
+            workers=step.group.size,
+            device=device.type,
+        )
+        step.note(found.describe(step.scratch is not None))
+        return found
+
+
+@contextmanager
+def _undone_on_failure(step: PruneStep) -> Iterator[None]:
+    """Weights and masks are put back if anything is raised, an interrupt included."""
+    weights = {name: layer.weight.detach().clone() for name, layer in step.layers.items()}
+    keep = step.masks.keep
+    try:
+        yield
+    except BaseException:
+        _write(step, weights, keep)
+        raise
+
+
+def _commit(step: PruneStep, weights: dict[str, Tensor], keep: dict[str, Tensor]) -> None:
+    _write(step, weights, keep)
+    step.masks.apply()
 
 
 @torch.no_grad()
-def _commit(step: PruneStep, weights: dict[str, Tensor], keep: dict[str, Tensor]) -> None:
+def _write(step: PruneStep, weights: dict[str, Tensor], keep: dict[str, Tensor]) -> None:
     for name, layer in step.layers.items():
         layer.weight.copy_(weights[name])
     step.masks.replace(keep)
-    step.masks.apply()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
@@ -52,10 +52,11 @@ def layer_by_layer(source: Source) -> Callable[..., Iterator[tuple[str, torch.Te
     def gradients(
         count: int, batch_size: int, *, draw: int = 0, layers: Any = None
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        for found in source(count, batch_size):
-            for name, gradient in found.items():
+        drawn = source(count, batch_size)
+        while few := list(islice(drawn, 10)):
+            for name in few[0]:
                 if layers is None or name in layers:
-                    yield name, gradient.unsqueeze(0)
+                    yield name, torch.stack([found[name] for found in few])
 
     return gradients
 

@@ -1,0 +1,168 @@
+"""One OBS step of a whole encoder within a memory budget: time, peak memory, rounds.
+
+    python benchmarks/obs_step.py --memory-gb 15 [--scratch DIR] [--json out.json]
+
+By default the encoder has BERT-base's shape (84.9 million prunable weights) with random weights,
+and gradients are Gaussian: no forward or backward pass is in it, and the time of making gradients
+is told apart. The step is `OBert.prune`, as a stage takes it. Memory is the peak of the process
+above the state with weights and masks made, which is what the budget is about. The peer is the
+published engine, which holds B float32 numbers a weight whatever memory there is; `ratio` is this
+step's peak over that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from obert_sweeps.method.base import PruneStep
+from obert_sweeps.method.obert import OBert
+from obert_sweeps.sparsity.mask import Masks
+from obert_sweeps.sparsity.pattern import pattern_named
+
+
+def encoder(layers: int, hidden: int, intermediate: int, device: str) -> dict[str, nn.Linear]:
+    """The six prunable matrices of each layer, initialised as BERT's are."""
+    shapes = {name: (hidden, hidden) for name in ("query", "key", "value", "attention.output")}
+    shapes |= {"intermediate": (hidden, intermediate), "output": (intermediate, hidden)}
+    made = {}
+    for layer in range(layers):
+        for name, (inputs, outputs) in shapes.items():
+            linear = nn.Linear(inputs, outputs, bias=False, device=device)
+            nn.init.normal_(linear.weight, std=0.02)
+            made[f"{layer}.{name}"] = linear
+    return made
+
+
+class Gaussian:
+    """Gradients of scale `scale`, `at_once` mini-batches at a time, in one buffer a shape.
+
+    The same draw gives the same numbers. Knows how long making them took, and how many.
+    """
+
+    def __init__(self, layers: dict[str, nn.Linear], at_once: int, scale: float) -> None:
+        self.layers, self.at_once, self.scale = layers, at_once, scale
+        self.seconds, self.draws = 0.0, 0
+
+    def __call__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        draw: int = 0,
+        layers: Collection[str] | None = None,
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        self.draws += 1
+        for first in range(0, count, self.at_once):
+            for number, (name, layer) in enumerate(self.layers.items()):
+                if layers is not None and name not in layers:
+                    continue
+                start = time.perf_counter()
+                weight = layer.weight
+                generator = torch.Generator(weight.device)
+                generator.manual_seed((draw * count + first) * len(self.layers) + number)
+                shape = (min(self.at_once, count - first), *weight.shape)
+                grads = torch.empty(shape, device=weight.device)
+                grads.normal_(generator=generator).mul_(self.scale)
+                self.seconds += time.perf_counter() - start
+                yield name, grads
+                del grads  # before the next is made
+
+
+def peak_bytes(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    layers = encoder(args.layers, args.hidden, args.intermediate, args.device)
+    masks = Masks(layers)
+    weights = sum(layer.weight.numel() for layer in layers.values())
+    source = Gaussian(layers, args.at_once, args.scale)
+    lines: list[str] = []
+    step = PruneStep(
+        layers,
+        masks,
+        pattern_named(args.pattern),
+        args.level,
+        final=True,
+        gradients=source,
+        note=lines.append,
+        memory=None if args.memory_gb is None else int(args.memory_gb * 2**30),
+        scratch=args.scratch,
+    )
+    method = OBert(
+        num_grads=args.grads, fisher_block_size=args.block, damp=args.damp, update=args.update
+    )
+    before = peak_bytes(args.device)
+    start = time.perf_counter()
+    method.prune(step)
+    if args.device == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    masks.check()
+    peak = peak_bytes(args.device)
+    return {
+        "weights": weights,
+        "sparsity": masks.sparsity(),
+        "seconds": seconds - source.seconds,
+        "seconds_of_making_gradients": source.seconds,
+        "draws": source.draws,
+        "peak_gib": (peak - before) / 2**30,
+        "process_gib": peak / 2**30,
+        "published_inverse_gib": 4 * weights * args.block / 2**30,
+        "ratio": (peak - before) / (4 * weights * args.block),
+        "plan": lines[0],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--layers", type=int, default=12, help="encoder layers (12)")
+    parser.add_argument("--hidden", type=int, default=768)
+    parser.add_argument("--intermediate", type=int, default=3072)
+    parser.add_argument("--block", type=int, default=50, help="B, width of a Fisher block (50)")
+    parser.add_argument("--grads", type=int, default=32, help="m, gradients of the step (32)")
+    parser.add_argument("--at-once", type=int, default=32, help="of which the source gives (32)")
+    parser.add_argument("--damp", type=float, default=1e-7, help="lambda (1e-7)")
+    parser.add_argument("--scale", type=float, default=1e-3, help="size of a gradient (1e-3)")
+    parser.add_argument("--pattern", default="unstructured", help="or block4, 2of4")
+    parser.add_argument("--level", type=float, default=0.9, help="sparsity to reach (0.9)")
+    parser.add_argument("--update", default="simultaneous", help="or joint")
+    parser.add_argument("--memory-gb", type=float, help="GiB to use; default: 80 %% of the free")
+    parser.add_argument("--scratch", type=Path, help="a folder for inverses that wait")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    args = parser.parse_args()
+    found = measure(args)
+    print(found["plan"])
+    print(
+        f"d = {found['weights']:,}, B = {args.block}, m = {args.grads}, {args.pattern} to"
+        f" {found['sparsity']:.2%}, {args.update}, {args.device}, {args.threads} thread(s)\n"
+        f"{found['seconds']:.1f} s, and {found['seconds_of_making_gradients']:.1f} s for making"
+        f" gradients, drawn {found['draws']} times\n"
+        f"peak {found['peak_gib']:.2f} GiB above weights and masks, {found['process_gib']:.2f} GiB"
+        f" in all; ratio to the published engine's inverse alone"
+        f" ({found['published_inverse_gib']:.2f} GiB): {found['ratio']:.2f}"
+    )
+    if args.json:
+        settings = {k: str(v) if k == "scratch" else v for k, v in vars(args).items()}
+        Path(args.json).write_text(json.dumps({"settings": settings, **found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""What of a request reaches the stages as their runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from obert_sweeps.cli.run import runtime_of
+from obert_sweeps.request import read
+from obert_sweeps.schema import RequestError
+
+
+def test_memory_and_scratch_reach_the_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runtime = runtime_of(read(["cluster.memory_gb=1.5", "cluster.scratch=fast"]))
+    assert runtime.memory_gb == 1.5
+    assert runtime.scratch == str(tmp_path / "fast")  # workers start elsewhere
+    for cluster in ("local", "inline"):
+        runtime = runtime_of(read([f"cluster={cluster}"]))
+        assert runtime.memory_gb is None and runtime.scratch is None
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(RequestError, match="cluster.memory_gb is 0"):
+        runtime_of(read(["cluster.memory_gb=0"]))
