@@ -12,6 +12,9 @@ from typing import Any
 
 VERSIONS = {"train": 1}  # raised by hand when the mathematics of a kind of stage changes
 
+# Likewise of a task's, by its class; those that are not here are at their first.
+TASK_VERSIONS = {"obert_sweeps.task.squad.Squad": 2}  # 2: the loss does not see padding
+
 # Where rows and weights come from is identified by digests, pinned revisions or the generator's
 # settings instead (`inputs`): the same file under another path is the same input.
 ORIGINS = {
@@ -43,6 +46,8 @@ def identity(
         "parents": parents,
         "data": data,
     }
+    if version := TASK_VERSIONS.get(str(recipe["task"].get("_target_"))):
+        whole["task_version"] = version
     return whole if weights is None else whole | {"weights": weights}
 
 

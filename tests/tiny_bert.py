@@ -101,8 +101,9 @@ class Toy(Task):
     def loss(self, outputs: Any, batch: dict[str, Tensor]) -> Tensor:
         labels = batch["labels"]
         if self.head == "span":
-            begin = F.cross_entropy(outputs.start_logits, labels[:, 0])
-            return (begin + F.cross_entropy(outputs.end_logits, labels[:, 1])) / 2
+            padding = batch["attention_mask"] == 0
+            begin, end = (head.masked_fill(padding, -torch.inf) for head in self.logits(outputs))
+            return (F.cross_entropy(begin, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
         if self.head == "regression":
             return F.mse_loss(outputs.logits.squeeze(-1), labels)
         if self.head == "mlm":

@@ -64,7 +64,11 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The mean hard-label loss of the batch, a scalar with gradient."""
+        """The mean hard-label loss of the batch, a scalar with gradient.
+
+        A mean over rows (MLM: over predicted tokens) that does not depend on padding: a batch is
+        cut and put together with others' rows as it suits the machine.
+        """
 
     @abstractmethod
     def score(self, features: Features, logits: list[tuple[torch.Tensor, ...]]) -> dict[str, float]:

@@ -142,9 +142,14 @@ class Squad(Task):
         return outputs.start_logits, outputs.end_logits
 
     def loss(self, outputs: Any, batch: dict[str, Tensor]) -> Tensor:
-        start, end = batch["labels"].unbind(-1)
-        loss = F.cross_entropy(outputs.start_logits, start)
-        return (loss + F.cross_entropy(outputs.end_logits, end)) / 2
+        """Mean over start and end; both are distributions over a row's real tokens."""
+        padding = batch["attention_mask"] == 0
+        heads = zip(self.logits(outputs), batch["labels"].unbind(-1), strict=True)
+        start, end = (
+            F.cross_entropy(logits.masked_fill(padding, -math.inf), labels)
+            for logits, labels in heads
+        )
+        return (start + end) / 2
 
     def score(self, features: Features, logits: list[tuple[Tensor, ...]]) -> dict[str, float]:
         references: References = features.references

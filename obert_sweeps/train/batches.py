@@ -3,14 +3,16 @@ again without replaying those before it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..task.base import Features, Task
+from ..task.masking import IGNORED
 
 Batch = dict[str, Tensor]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a model is called with
@@ -54,6 +56,10 @@ class Batches:
             self._shuffled = (epoch, order)
         begin = position * self.batch_size
         return self._shuffled[1][begin : begin + self.batch_size]
+
+    def tokens(self, step: int) -> int:
+        """How many real tokens the batch of a step has."""
+        return sum(len(self.rows[i]["input_ids"]) for i in self.indices(step))
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step; what collating draws at random follows from seed and step too."""
@@ -115,24 +121,66 @@ def counted_by_teacher(head: str, batch: Batch) -> int:
     return len(batch["input_ids"])
 
 
-def micro_batches(head: str, batch: Batch, rows: int | None) -> Iterator[Batch]:
-    """Cut a batch into parts of at most `rows` rows, each padded to its own longest only.
-
-    But for spans: a span's loss may see padding, and must not depend on how a batch is cut.
-    """
-    total, width = batch["input_ids"].shape
+def micro_batches(batch: Batch, rows: int | None) -> Iterator[Batch]:
+    """Cut a batch into parts of at most `rows` rows, each padded to its own longest only."""
+    total = len(batch["input_ids"])
     if rows is None or rows >= total:
         yield batch
         return
     for begin in range(0, total, rows):
-        part = {name: tensor[begin : begin + rows] for name, tensor in batch.items()}
-        longest = width if head == "span" else int(part["attention_mask"].sum(dim=1).max())
-        yield {
-            name: tensor[:, :longest].contiguous()
-            if tensor.dim() == 2 and tensor.shape[1] == width
-            else tensor
-            for name, tensor in part.items()
-        }
+        yield rows_of(batch, range(begin, min(begin + rows, total)))
+
+
+def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:
+    """These rows of a batch, padded to the longest of them only."""
+    width = batch["input_ids"].shape[1]
+    places = torch.tensor(rows)
+    longest = int(batch["attention_mask"][places].sum(dim=1).max())
+    return {
+        name: (tensor[:, :longest] if _has_tokens(tensor, width) else tensor)[places]
+        for name, tensor in batch.items()
+    }
+
+
+def joined(batches: Sequence[Batch], pad_token_id: int) -> Batch:
+    """All rows of several batches as one, padded to the longest of all."""
+    longest = max(batch["input_ids"].shape[1] for batch in batches)
+    padding = {"input_ids": pad_token_id, "labels": IGNORED}
+
+    def widened(name: str, batch: Batch) -> Tensor:
+        tensor, width = batch[name], batch["input_ids"].shape[1]
+        if not _has_tokens(tensor, width):
+            return tensor
+        return F.pad(tensor, (0, longest - width), value=padding.get(name, 0))
+
+    return {name: torch.cat([widened(name, batch) for batch in batches]) for name in batches[0]}
+
+
+def split(batch: Mapping[str, Any], sizes: Sequence[int]) -> list[Batch]:
+    """A batch, or a model's outputs, as parts of so many rows each."""
+    parts = {name: t.split(list(sizes)) for name, t in batch.items() if isinstance(t, Tensor)}
+    return [{name: part[i] for name, part in parts.items()} for i in range(len(sizes))]
+
+
+def by_length(
+    lengths: Sequence[int], tokens: int, at_most: int | None = None
+) -> Iterator[list[int]]:
+    """Rows of similar length together, longest first: at most `tokens` tokens when padded and
+    `at_most` rows, but at least one."""
+    group: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        full = group and lengths[group[0]] * (len(group) + 1) > tokens
+        if full or len(group) == at_most:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _has_tokens(tensor: Tensor, width: int) -> bool:
+    """Whether a batch's tensor is (rows, tokens), else it is (rows,) or (rows, labels)."""
+    return tensor.dim() == 2 and tensor.shape[1] == width
 
 
 def shares(counts: Sequence[int]) -> list[float]:

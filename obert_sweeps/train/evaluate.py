@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..task.base import Features, Task
-from .batches import Batch, Data, inputs, to_device
+from .batches import Batch, Data, by_length, inputs, to_device
 from .step import autocast
 
 TOKENS = 4096  # in a batch, padding included
@@ -78,18 +77,6 @@ def row_logits(
     finally:
         model.train(training)
     return [row for row in found if row is not None]
-
-
-def by_length(lengths: list[int], tokens: int) -> Iterator[list[int]]:
-    """Groups of rows of similar length, longest first, at most `tokens` tokens when padded."""
-    group: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if group and lengths[group[0]] * (len(group) + 1) > tokens:
-            yield group
-            group = []
-        group.append(row)
-    if group:
-        yield group
 
 
 def _unpadded(logits: Tensor, head: str, length: int) -> Tensor:

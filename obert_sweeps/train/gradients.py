@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
 from ..task.base import Task
-from .batches import Batches, Data, counted, inputs, micro_batches, seed_of, shares, to_device
+from ..worker_group import ALONE, WorkerGroup
+from .batches import (
+    Batch,
+    Batches,
+    Data,
+    by_length,
+    counted,
+    inputs,
+    joined,
+    rows_of,
+    seed_of,
+    split,
+    to_device,
+)
+from .grouped import GroupedGradients, Uses, uses_of
 
 _PURPOSE = 7  # keeps the order of these rows apart from that of training
+
+# Measured on one core (docs/results/2026-11-26-gradients.md); a GPU wants more at once.
+_PASS_TOKENS = {"cpu": 1024, "cuda": 4096}  # in a pass, padding included
+_HELD_BYTES = {"cpu": 2**30, "cuda": 2**32}  # inputs and output gradients between passes, about
+_AT_MOST = 32  # mini-batches at a time: a layer's gradients are as many times its weights
 
 
 class GradientSource:
@@ -18,8 +38,13 @@ class GradientSource:
 
     Each is of the mean hard-label task loss of a mini-batch (never of the distillation loss), in
     eval mode, in float32 without autocast, of the prunable weights alone. Rows come shuffled from
-    the training data, as often as needed, in an order fixed by `seed` and `draw`. Neither the
-    model's mode, nor gradients it holds, nor random states are changed for those who come after.
+    the training data, as often as needed, in an order fixed by `seed` and `draw`; worker r of n
+    takes mini-batches r, r + n, r + 2n and so on. Neither the model's mode, nor gradients it holds,
+    nor random states are changed for those who come after.
+
+    The rows of as many mini-batches as memory holds go through the model by length, whichever
+    mini-batch they are of, so that hardly any padding does; at most `micro_batch` in a pass. A
+    mini-batch's gradient is that of a pass of its own, to rounding.
     """
 
     def __init__(
@@ -32,6 +57,7 @@ class GradientSource:
         device: torch.device,
         seed: int,
         micro_batch: int | None = None,
+        group: WorkerGroup = ALONE,
     ) -> None:
         self.model = model
         self.layers = layers
@@ -40,6 +66,7 @@ class GradientSource:
         self.device = device
         self.seed = seed
         self.micro_batch = micro_batch
+        self.group = group
 
     def __call__(
         self,
@@ -51,36 +78,93 @@ class GradientSource:
     ) -> Iterator[tuple[str, Tensor]]:
         seed = seed_of(self.seed, _PURPOSE, draw)
         batches = Batches(self.task, self.data.train, self.data.pad_token_id, batch_size, seed)
-        names = [name for name in self.layers if layers is None or name in layers]
-        weights = [self.layers[name].weight for name in names]
-        fixed = [weight for weight in weights if not weight.requires_grad]
+        chosen = {
+            name: layer for name, layer in self.layers.items() if layers is None or name in layers
+        }
         training = self.model.training
         random = torch.get_rng_state()
         self.model.eval()
-        for weight in fixed:  # frozen weights may still be pruned
-            weight.requires_grad_(True)
         try:
-            for step in range(count):
-                for name, gradient in zip(
-                    names, self._gradient(batches, step, weights), strict=True
-                ):
-                    yield name, gradient.unsqueeze(0)
+            for steps in self._groups(batches, count, chosen):
+                found = [batches(step) for step in steps if step < count]
+                gradients = self._run(found, len(steps), chosen)
+                for name, layer in chosen.items():
+                    yield name, gradients.take(name, layer.weight)
         finally:
             self.model.train(training)
             torch.set_rng_state(random)
-            for weight in fixed:
-                weight.requires_grad_(False)
 
-    @torch.enable_grad()
-    def _gradient(self, batches: Batches, step: int, weights: list[Tensor]) -> list[Tensor]:
-        parts = list(micro_batches(self.task.head, batches(step), self.micro_batch))
-        by_label = shares([counted(self.task.head, part) for part in parts])
-        total = [torch.zeros_like(weight) for weight in weights] if not any(by_label) else []
-        for part, share in zip(parts, by_label, strict=True):
-            if not share:
-                continue
-            part = to_device(part, self.device)
-            loss = self.task.loss(self.model(**inputs(part)), part) * share
-            found = torch.autograd.grad(loss, weights)
-            total = [a.add_(b) for a, b in zip(total, found, strict=True)] if total else list(found)
-        return total
+    def _groups(
+        self, batches: Batches, count: int, layers: Mapping[str, nn.Linear]
+    ) -> Iterator[list[int]]:
+        """This worker's mini-batches, as many together as memory holds.
+
+        Each worker reckons with the rows of all of them, and so comes to the same sizes of groups
+        without asking. Where others still have a mini-batch and this one none, the number is
+        `count` or more.
+        """
+        bytes_a_token = sum(
+            4 * (layer.in_features + layer.out_features) for layer in layers.values()
+        )
+        room = _HELD_BYTES[self.device.type] // max(bytes_a_token, 1)
+        group: list[int] = []
+        held = 0
+        for first in range(0, count, self.group.size):
+            together = range(first, min(first + self.group.size, count))
+            tokens = max(batches.tokens(step) for step in together)
+            if group and (held + tokens > room or len(group) == _AT_MOST):
+                yield group
+                group, held = [], 0
+            group.append(first + self.group.rank)
+            held += tokens
+        if group:
+            yield group
+
+    def _run(
+        self, batches: Sequence[Batch], count: int, layers: Mapping[str, nn.Linear]
+    ) -> GroupedGradients:
+        """Forward and backward over the rows of some mini-batches; the last of `count` may lack."""
+        if not batches:
+            return GroupedGradients([], [], count)
+        whole = joined(batches, self.data.pad_token_id)
+        owners = [i for i, batch in enumerate(batches) for _ in batch["input_ids"]]
+        lengths = whole["attention_mask"].sum(dim=1).tolist()
+        totals = [counted(self.task.head, batch) for batch in batches]
+        gradients = GroupedGradients(owners, lengths, count)
+        for rows in by_length(lengths, _PASS_TOKENS[self.device.type], self.micro_batch):
+            rows.sort()  # so that those of a mini-batch stand together
+            part = rows_of(whole, rows)
+            uses = self._pass(part, [owners[row] for row in rows], totals, layers)
+            gradients.add(rows, part["input_ids"].shape[1], uses)
+        return gradients
+
+    def _pass(
+        self,
+        part: Batch,
+        owners: Sequence[int],
+        totals: Sequence[int],
+        layers: Mapping[str, nn.Linear],
+    ) -> Uses:
+        """Of the sum of the mini-batches' mean losses, the part that these rows have in it."""
+        runs = [(owner, len(list(run))) for owner, run in groupby(owners)]
+        sizes = [size for _, size in runs]
+        shares = [
+            counted(self.task.head, piece) / max(totals[owner], 1)
+            for piece, (owner, _) in zip(split(part, sizes), runs, strict=True)
+        ]
+        if not any(shares):
+            return {name: [] for name in layers}
+        part = to_device(part, self.device)
+
+        def loss() -> Tensor:
+            outputs = self.model(**inputs(part))
+            pieces = zip(split(outputs, sizes), split(part, sizes), shares, strict=True)
+            losses = [
+                share * self.task.loss(type(outputs)(**piece), rows)
+                for piece, rows, share in pieces
+                if share
+            ]
+            return torch.stack(losses).sum()
+
+        with torch.autocast(self.device.type, enabled=False):
+            return uses_of(self.model, layers, loss)

@@ -146,6 +146,7 @@ def prune(run: Run, state: State, step: int) -> None:
         device=run.device,
         seed=run.seed + step,
         micro_batch=run.step.micro_batch,
+        group=run.group,
     )
     state.method.prune(
         PruneStep(

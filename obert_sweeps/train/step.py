@@ -64,7 +64,7 @@ class Step:
         """Update the weights on a batch (on the CPU); its loss, a scalar left on the device."""
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        parts = list(micro_batches(self.task.head, batch, self.micro_batch))
+        parts = list(micro_batches(batch, self.micro_batch))
         by_label = shares([counted(self.task.head, part) for part in parts])
         by_teacher = shares([counted_by_teacher(self.task.head, part) for part in parts])
         for part, label_share, teacher_share in zip(parts, by_label, by_teacher, strict=True):

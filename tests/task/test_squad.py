@@ -131,8 +131,24 @@ def test_loss_is_the_mean_over_start_and_end() -> None:
     outputs = SimpleNamespace(start_logits=start, end_logits=end)
     task = squad()
     assert task.logits(outputs) == (start, end)
-    loss = task.loss(outputs, {"labels": torch.tensor([[1, 0]])})
+    batch = {"labels": torch.tensor([[1, 0]]), "attention_mask": torch.ones(1, 2)}
+    loss = task.loss(outputs, batch)
     assert loss.item() == pytest.approx((-math.log(0.75) - math.log(0.5)) / 2)
+
+
+def test_loss_does_not_see_padding() -> None:
+    """The softmax is over real tokens: 1 of 4 and 1 of 2, whatever the model says of padding."""
+    start = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 9.0, 50.0]], requires_grad=True)
+    outputs = SimpleNamespace(start_logits=start, end_logits=start)
+    batch = {
+        "labels": torch.tensor([[2, 3], [0, 1]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]),
+    }
+    loss = squad().loss(outputs, batch)
+    assert loss.item() == pytest.approx((math.log(4) + math.log(2)) / 2)
+    loss.backward()
+    assert start.grad is not None and start.grad[1, 2:].tolist() == [0.0, 0.0]
+    assert bool(start.grad.isfinite().all()) and bool((start.grad[0] != 0).any())
 
 
 def test_collate() -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_bert import Toy, data_of
 
 from obert_sweeps.task.base import Features
-from obert_sweeps.train.batches import Batches, counted, micro_batches, seed_of, shares
+from obert_sweeps.train.batches import (
+    Batches,
+    counted,
+    joined,
+    micro_batches,
+    rows_of,
+    seed_of,
+    shares,
+    split,
+)
 
 
 @given(rows=st.integers(1, 40), size=st.integers(1, 12), seed=st.integers(0, 2**40))
@@ -50,20 +59,19 @@ def test_batches_are_padded_to_their_own_longest_row() -> None:
 def test_micro_batches_are_the_batch_cut_and_trimmed(head: str) -> None:
     task = Toy(head=head, rows=11)
     batch = data_of(task, 11).batches(0)
-    parts = list(micro_batches(head, batch, 4))
+    parts = list(micro_batches(batch, 4))
     assert [len(part["input_ids"]) for part in parts] == [4, 4, 3]
     assert sum(counted(head, part) for part in parts) == counted(head, batch)
     begin = 0
     for part in parts:
         rows = len(part["input_ids"])
         longest = int(batch["attention_mask"][begin : begin + rows].sum(1).max())
-        longest = batch["input_ids"].shape[1] if head == "span" else longest
         for name, tensor in part.items():
             whole = batch[name][begin : begin + rows]
             cut = whole[:, :longest] if name != "labels" or head == "mlm" else whole
             assert torch.equal(tensor, cut) and tensor.is_contiguous()
         begin += rows
-    assert list(micro_batches(head, batch, None)) == [batch]
+    assert list(micro_batches(batch, None)) == [batch]
 
 
 def test_shares_weigh_parts_by_what_they_hold() -> None:
@@ -76,3 +84,24 @@ def test_seeds_of_neighbours_do_not_meet() -> None:
     assert len(seeds) == 60 * 61
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert seed_of(1, 2) != seed_of(2, 1)
+
+
+@pytest.mark.parametrize("head", ["classification", "regression", "span", "mlm"])
+@given(batch_size=st.integers(1, 7), count=st.integers(1, 5), seed=st.integers(0, 9))
+@settings(max_examples=10, deadline=None)
+def test_batches_put_together_come_apart_again(
+    head: str, batch_size: int, count: int, seed: int
+) -> None:
+    batches = data_of(Toy(head=head, rows=11), batch_size, seed).batches
+    apart = [batches(step) for step in range(count)]
+    assert [batches.tokens(s) for s in range(count)] == [b["attention_mask"].sum() for b in apart]
+    whole = joined(apart, pad_token_id=0)
+    sizes = [len(batch["input_ids"]) for batch in apart]
+    begin = 0
+    for batch, size, piece in zip(apart, sizes, split(whole, sizes), strict=True):
+        again = rows_of(whole, range(begin, begin + size))
+        for name, tensor in batch.items():
+            assert torch.equal(again[name], tensor) and again[name].dtype == tensor.dtype
+            assert torch.equal(piece[name], whole[name][begin : begin + size])
+        begin += size
+    assert begin == len(whole["input_ids"])

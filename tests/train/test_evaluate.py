@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bert import Toy, data_of, model_of
 
-from obert_sweeps.train.evaluate import by_length, evaluate, row_logits
+from obert_sweeps.train.batches import by_length
+from obert_sweeps.train.evaluate import evaluate, row_logits
 
 CPU = torch.device("cpu")
 
