@@ -90,12 +90,12 @@ class L0(GatedMethod):
             return
         keep = step.pattern.select(self.costs(step.pattern), step.level)
         scores = torch.cat([score.flatten() for score in self.scores])
+        shut, goes = int((scores <= SHUT).sum()), sum(int((~mask).sum()) for mask in keep.values())
         step.note(
-            f"{(scores <= SHUT).double().mean():.2%} of the gates are shut by themselves; the"
-            f" lowest {step.level:.2%} go"
+            f"{shut / scores.numel():.2%} of the gates are shut by themselves; the lowest"
+            f" {step.level:.2%} go"
         )
-        goes = scores.numel() - sum(int(mask.sum()) for mask in keep.values())
-        raised = max(0.0, SHUT - float(scores.kthvalue(goes).values)) if goes else 0.0
+        raised = SHUT - float(scores.kthvalue(goes).values) if 0 < goes < shut else 0.0
         for layer, score in zip(step.layers.values(), self.scores, strict=True):
             layer.weight.mul_(gate_of_evaluation(score + raised))
         self.settle(step, keep)

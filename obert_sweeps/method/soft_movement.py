@@ -92,8 +92,10 @@ class SoftMovement(BinaryGates):
         costs = self.costs(step.pattern)
         if len(step.pattern.candidates) == 1:
             top = max(float(cost.max()) for cost in costs.values())
-            for cost in costs.values():  # the least that each layer keeps goes last
-                cost.masked_fill_(highest(cost, least_kept(cost)), top + 1)
+            costs = {  # the least that each layer keeps goes last
+                n: cost.masked_fill(highest(cost, least_kept(cost)), top + 1)
+                for n, cost in costs.items()
+            }
         self.settle(step, step.pattern.select(costs, step.level))
 
 
