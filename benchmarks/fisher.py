@@ -3,7 +3,7 @@
     python benchmarks/fisher.py                                    # 768 x 768, B = 50, m = 256
     python benchmarks/fisher.py --rows 3072 --grads 1024 --at-once 32 64 --scale 1
     python benchmarks/fisher.py --kind repeated --scale 1          # all blocks rank-deficient
-    python benchmarks/gradients.py --model DIR --data DIR --out g.npy
+    python benchmarks/fisher_gradients.py --model DIR --data DIR --out g.npy
     python benchmarks/fisher.py --gradients g.npy                  # of a real model
 
 Each side runs in a process of its own (peak memory is a process's), on the same gradients, whose
@@ -175,8 +175,8 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def table(rows: dict[str, dict[str, Any]]) -> None:
     print(
-        f"{'':16}{'seconds':>9}{'ratio':>7}{'cpu s':>9}{'ratio':>7}{'peak MiB':>10}{'/ inverse':>11}{'/ (+grads)':>12}"
-        f"{'error':>10}{'float64':>9}"
+        f"{'':16}{'seconds':>9}{'ratio':>7}{'cpu s':>9}{'ratio':>7}{'peak MiB':>10}"
+        f"{'/ inverse':>11}{'/ (+grads)':>12}{'error':>10}{'float64':>9}"
     )
     for name, row in rows.items():
         error, share = row["relative_error"], row.get("float64_share")
@@ -207,7 +207,9 @@ def arguments() -> argparse.Namespace:
     add("--recursion-grads", type=int, metavar="N", help="time N of its steps, and scale to m")
     add("--threads", type=int, default=1, help="of each process (1)")
     add("--device", default="cpu", help="cpu, or cuda (cpu)")
-    add("--json", metavar="FILE", help="write one document; its `ratio` is the least of those shown")
+    add(
+        "--json", metavar="FILE", help="write one document; its `ratio` is the least of those shown"
+    )
     add("--side", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
 """Mini-batch gradients of a real model, for `benchmarks/fisher.py --gradients`.
 
-    python benchmarks/gradients.py --model DIR --data DIR --out g.npy [--steps 100]
+    python benchmarks/fisher_gradients.py --model DIR --data DIR --out g.npy [--steps 100]
 
 The encoder in DIR gets a new classification head for SST-2 (DIR/train.parquet with the columns
 `sentence` and `label`), is fine-tuned by AdamW for `--steps` mini-batches, and then, in eval mode,
