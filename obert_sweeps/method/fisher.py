@@ -8,13 +8,15 @@ writes all d * B numbers for each gradient, and it loses digits with the conditi
 with lambda = 1e-7 and gradients of unit scale, nearly half of them. Here the products g g^T are
 summed first, k gradients at a time, and each block is factorised once:
 
-* sums and inverse are float64, and symmetric, so only the lower triangle is held: 8 bytes *
-  B (B + 1) / 2 a block, what a full float32 block takes. The inverse replaces the sums in place.
-* the products of k gradients are float32 where that is safe, which is twice as fast, and float64
-  elsewhere. Each block decides by what it has seen: the rounding of its float32 products so far
-  against the smallest eigenvalue that F is known to have (see `_Rounding`).
-* operations: 2 d B m for the sums, about 2 d B^2 for the inversion. The memory is passed m / k
-  times instead of m times.
+* sums and inverse are float64, and symmetric, so only half is held: 4 (B + 1) bytes a weight, what
+  full float32 blocks take. The inverse replaces the sums in place.
+* the products of k gradients are float32 where that is known to be safe, and float64 elsewhere.
+  Each block decides by what has been measured of it (`rounding`), so a block comes out the same
+  however its layer is cut into tiles or shards.
+* operations: 1.5 d B m for the sums, which are formed by halves, and about d B^2 for the inversion.
+* memory traffic: 8 d (B + 1) bytes for each k gradients, where the recursion has 12 d B for each
+  one; all between gradients and sums stays in cache. That is 3 k / 16 operations a byte: a CPU's
+  float32 sums are bound by memory to about k = 16, and beyond by arithmetic.
 """
 
 from __future__ import annotations
@@ -26,17 +28,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..schema import StageError
+from .rounding import Rounding
+from .symmetric import SymmetricBlocks
 
-_WORKSPACE = {"cpu": 2 << 20, "cuda": 256 << 20}  # bytes of numbers worked on at a time
-_UNIT = 2.0**-24  # half the distance of float32 numbers around 1
+_WORKSPACE = {"cpu": 3 << 20, "cuda": 256 << 20}  # bytes of numbers worked on at a time
 
 
 class FisherInverse:
     """Block-diagonal (lambda I + 1/m sum g g^T)^-1 of `num_weights` weights.
 
     num_weights: d. block_size: B; if it does not divide d the last block is padded with zero
-    gradients. damp: lambda > 0. num_grads: m, what the sum is divided by, even if fewer gradients
-    come. tolerance: the relative error of a block that float32 products may cause; 0 for float64
+    gradients. damp: lambda > 0. num_grads: m, what the sum is divided by, whatever number comes.
+    tolerance: the relative error of a block that float32 products may cause; 0 for float64
     throughout. First `add`, then read: the first reading inverts; after it nothing can be added.
     """
 
@@ -58,30 +61,25 @@ class FisherInverse:
         self.num_grads = num_grads
         self.added = 0
         self._inverted = False
-        size = block_size * (block_size + 1) // 2
-        # lower triangles, row by row: entry (i, j), j <= i, stands at i (i + 1) / 2 + j
-        self._packed = torch.zeros(self.num_blocks, size, dtype=torch.float64, device=device)
-        position = torch.arange(block_size, device=device)
-        high = torch.maximum(position[:, None], position)
-        low = torch.minimum(position[:, None], position)
-        self._index = high * (high + 1) // 2 + low
-        rows, columns = torch.tril_indices(block_size, block_size, device=device)
-        self._lower = rows * block_size + columns
-        self._rounding = _Rounding(self.num_blocks, num_grads, damp, tolerance, device)
-        self._measure_at = [num_grads // 4, num_grads // 2]
+        self._blocks = SymmetricBlocks(self.num_blocks, block_size, device)
+        self.rounding = Rounding(
+            self.num_blocks, block_size, num_grads * damp, num_grads, tolerance, device
+        )
+        self._measure_at = 3 * block_size
 
     @property
     def device(self) -> torch.device:
-        return self._packed.device
+        return self._blocks.device
 
     def chunks(self, numbers: int | None = None) -> Iterator[tuple[int, int]]:
         """Ranges (first, last) of blocks that fit the work space, at `numbers` (B^2) a block."""
-        step = max(1, self._workspace() // (8 * (numbers or self.block_size**2)))
+        step = self._fitting(numbers)
         for first in range(0, self.num_blocks, step):
             yield first, min(first + step, self.num_blocks)
 
-    def _workspace(self) -> int:
-        return _WORKSPACE.get(self.device.type, _WORKSPACE["cpu"])
+    def _fitting(self, numbers: int | None = None) -> int:
+        workspace = _WORKSPACE.get(self.device.type, _WORKSPACE["cpu"])
+        return max(1, workspace // (8 * (numbers or self.block_size**2)))
 
     def split(self, values: Tensor, first: int, last: int) -> Tensor:
         """Cut (..., d) to blocks `first` to `last`: (..., last - first, B), zero-padded."""
@@ -93,81 +91,98 @@ class FisherInverse:
 
     @torch.no_grad()
     def add(self, grads: Tensor) -> None:
-        """Add one gradient (d,) or several (k, d). Several at once are cheaper."""
+        """Add one gradient (d,) or several (k, d). Several at once are cheaper.
+
+        There may be more than `num_grads`: gradients of zero, with which workers fill up their
+        shares, change nothing, and whoever calls counts the others.
+        """
         if grads.shape[-1] != self.num_weights or grads.dim() > 2:
             raise ValueError(f"gradients {tuple(grads.shape)} for {self.num_weights} weights")
         if self._inverted:
             raise ValueError("the inverse has been read; no gradient can be added to it")
         grads = grads.reshape(-1, self.num_weights)
-        if self.added + len(grads) > self.num_grads:
-            raise ValueError(f"more than the {self.num_grads} gradients it was made for")
-        for first, last in self.chunks():
-            self._add_products(grads, first, last)
         self.added += len(grads)
-        while self._measure_at and self.added >= self._measure_at[0]:
-            self._measure_at.pop(0)
-            self._measure()
+        narrow = (
+            self.rounding.tolerance > 0
+            and grads.dtype != torch.float64
+            and _multiplies_in_float32(self.device)
+        )
+        for first, last in self.chunks():
+            self._blocks.add(first, last, *self._products(grads, first, last, narrow))
+        if narrow and self._measure_at <= self.added <= self.num_grads - 3 * self.block_size:
+            self._measure_at = 3 * self.added
+            self._measure(len(grads))
 
-    def _add_products(self, grads: Tensor, first: int, last: int) -> None:
-        part = self.split(grads, first, last).transpose(0, 1)  # (blocks, k, B)
-        rounding, sums = self._rounding, self._packed[first:last]
-        exact = rounding.exact[first:last]
-        if not bool(exact.all()):
-            narrow = part.to(torch.float32)
-            products = torch.bmm(narrow.mT, narrow)
-            traces = products.diagonal(dim1=-2, dim2=-1).sum(dim=-1, dtype=torch.float64)
-            rounding.see(first, last, traces, len(grads))
-            products = products.flatten(start_dim=1).index_select(1, self._lower)
-            if not bool(exact.any()):
-                sums += products
-                return
-            sums[~exact] += products[~exact]
-        part = part[exact].to(torch.float64)
-        products = torch.bmm(part.mT, part).flatten(start_dim=1)
-        sums[exact] += products.index_select(1, self._lower)
+    def _products(
+        self, grads: Tensor, first: int, last: int, narrow: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of the products of (k, d), scaled, by halves: float64 blocks `first` to `last`.
 
-    def _measure(self) -> None:
-        """Raise the known smallest eigenvalues of blocks that have turned to float64.
-
-        1 / trace(F^-1) of the gradients so far is a lower bound, since later ones only add to F. It
-        is taken in float32: a block too ill-conditioned for that has no use for float32 products.
+        Formed in float32 where that is admitted.
         """
-        blocks = self._rounding.exact.nonzero().flatten()
-        for some in blocks.split(max(1, self._workspace() // (8 * self.block_size**2))):
-            fisher = self._packed[some[:, None, None], self._index].div_(self.num_grads)
-            fisher.diagonal(dim1=-2, dim2=-1).add_(self.damp)
-            scale = fisher.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
-            factor, info = torch.linalg.cholesky_ex((fisher / scale[:, None, None]).float())
-            sound = info == 0
-            some, scale = some[sound], scale[sound]
-            inverse = torch.cholesky_inverse(factor[sound])
-            bound = scale / inverse.diagonal(dim1=-2, dim2=-1).sum(dim=-1, dtype=torch.float64)
-            # float32 knows the bound to about B * 2^-24 * condition: half of it is safe to 1e4
-            usable = torch.isfinite(bound) & (bound > 1e-4 * scale)
-            self._rounding.raise_floor(some[usable], 0.5 * bound[usable])
+        part = self.split(grads, first, last).transpose(0, 1)  # (blocks, k, B)
+        scale = self.rounding.scale[first:last].unsqueeze(1)
+        exact = self.rounding.exact[first:last]
+        if not narrow or bool(exact.all()):
+            return self._blocks.halves(_product(part, scale, torch.float64))
+        below, corner = self._blocks.halves(_product(part, scale, torch.float32))
+        exact = self.rounding.admit(first, last, below, corner, len(grads), self.added)
+        if bool(exact.any()):
+            below, corner = below.to(torch.float64), corner.to(torch.float64)
+            again = _product(part[exact], scale[exact], torch.float64)
+            below[exact], corner[exact] = self._blocks.halves(again)
+        return below, corner
+
+    def _measure(self, k: int) -> None:
+        """Let blocks return to float32 that the gradients so far are found to span well enough.
+
+        What comes later only adds to m F, so it stays above a floor f D^-2 that it is above now,
+        which a Cholesky factor of the difference proves; f is what float32 needs, in sums of k, for
+        the gradients that remain. Costs about what float32 saves on 2 B gradients.
+        """
+        step = self._fitting(3 * self.block_size**2)
+        for some in self.rounding.exact.nonzero().flatten().split(step):
+            sums = self._blocks.lower(some).tril_()
+            diagonal = sums.diagonal(dim1=-2, dim2=-1)
+            damp = self.num_grads * self.damp * self.rounding.scale[some].to(torch.float64).square()
+            size = torch.log2(diagonal + damp)
+            change = torch.exp2(torch.round((size.amax(dim=-1, keepdim=True) - size) / 2))
+            sums.mul_(change.unsqueeze(-1)).mul_(change.unsqueeze(-2))
+            damp *= change.square()
+            before = diagonal.clone()
+            norm = 2 * sums.square().sum(dim=(-2, -1)) - before.square().sum(dim=-1)
+            floor = self.rounding.needed(norm, before.sum(dim=-1), k, self.added)
+            diagonal += damp - floor.unsqueeze(-1)
+            known = torch.linalg.cholesky_ex(sums).info == 0
+            diagonal.copy_(before)
+            self.rounding.raise_floor(some[known], change[known], floor[known])
+            self._blocks.replace(some[known], sums[known])
 
     def _invert(self) -> None:
         if self._inverted:
             return
-        for first, last in self.chunks():
-            fisher = self._packed[first:last, self._index].div_(self.num_grads)
-            fisher.diagonal(dim1=-2, dim2=-1).add_(self.damp)
-            factor, info = torch.linalg.cholesky_ex(fisher)
+        for first, last in self.chunks(3 * self.block_size**2):
+            scale = self.rounding.scale[first:last].to(torch.float64)
+            fisher = self._blocks.lower(slice(first, last)).div_(self.num_grads)
+            fisher.diagonal(dim1=-2, dim2=-1).add_(self.damp * scale.square())
+            factor, info = torch.linalg.cholesky_ex(fisher)  # reads the lower triangle
             if bool(info.any()):
                 raise StageError(
                     f"a Fisher block is not positive definite: its gradients are not finite, or"
                     f" too large for a damping of {self.damp:g}. Raise method.damp, or lower the"
                     " learning rate if training has diverged."
                 )
-            inverse = torch.cholesky_inverse(factor).flatten(start_dim=1)
-            self._packed[first:last] = inverse.index_select(1, self._lower)
+            inverse = torch.cholesky_inverse(factor)
+            inverse.mul_(scale.unsqueeze(-1)).mul_(scale.unsqueeze(-2))
+            self._blocks.replace(slice(first, last), inverse)
         self._inverted = True
 
     @torch.no_grad()
     def diag(self) -> Tensor:
         """The diagonal, float64 (d,)."""
         self._invert()
-        return self._packed[:, self._index.diagonal()].flatten()[: self.num_weights]
+        place = torch.arange(self.block_size, device=self.device)
+        return self._blocks.at(place, place).flatten()[: self.num_weights]
 
     @torch.no_grad()
     def blocks(self, first: int = 0, last: int | None = None) -> Tensor:
@@ -176,7 +191,8 @@ class FisherInverse:
         All blocks together take twice the memory of the inverse as it is held.
         """
         self._invert()
-        return self._packed[first:last, self._index]
+        place = torch.arange(self.block_size, device=self.device)
+        return self._blocks.at(place[:, None], place, first, last)
 
     @torch.no_grad()
     def sub_blocks(self, size: int, first: int, last: int) -> Tensor:
@@ -187,8 +203,7 @@ class FisherInverse:
         """
         self._invert()
         members = torch.arange(self.block_size, device=self.device).view(-1, size).T
-        index = self._index[members[:, None], members[None, :]]  # (size, size, B / size)
-        return self._packed[first:last, index].movedim(0, 2)
+        return self._blocks.at(members[:, None], members[None, :], first, last).movedim(0, 2)
 
     @torch.no_grad()
     def mul(self, vector: Tensor) -> Tensor:
@@ -205,39 +220,12 @@ class FisherInverse:
         return result.flatten()[: self.num_weights]
 
 
-class _Rounding:
-    """What float32 products have cost each block, and which blocks must do without them.
+def _product(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """values * scale, laid out afresh in one pass."""
+    return torch.mul(values, scale, out=values.new_empty(values.shape, dtype=dtype))
 
-    A float32 product of k gradients with each other is off by about 2^-24 sqrt(k) |g_i| |g_j| in
-    each entry at most (rounding errors that are independent of each other: Higham and Mary 2019,
-    "A new approach to probabilistic rounding error analysis"), so by 2^-24 sqrt(k) trace in
-    Frobenius norm; the errors of different products are added up as if none cancelled. An error E
-    in F changes F^-1 by at most |E| / smallest eigenvalue, relatively. That eigenvalue is at least
-    lambda, and what `raise_floor` is told later.
-    """
 
-    def __init__(
-        self,
-        num_blocks: int,
-        num_grads: int,
-        damp: float,
-        tolerance: float,
-        device: torch.device | str,
-    ) -> None:
-        self.error = torch.zeros(num_blocks, dtype=torch.float64, device=device)
-        self.allowed = torch.full_like(self.error, tolerance * damp * num_grads)
-        self.exact = torch.full_like(self.error, tolerance <= 0, dtype=torch.bool)
-        self._scale = tolerance * num_grads
-
-    def see(self, first: int, last: int, traces: Tensor, k: int) -> None:
-        """Count k gradients' products of `traces`, or turn blocks to float64 for which they are
-        too large."""
-        after = self.error[first:last] + _UNIT * k**0.5 * traces
-        exact = self.exact[first:last]
-        exact |= ~(after <= self.allowed[first:last])  # not finite: too large
-        self.error[first:last] = torch.where(exact, self.error[first:last], after)
-
-    def raise_floor(self, blocks: Tensor, eigenvalue: Tensor) -> None:
-        """These blocks' eigenvalues are at least so large: float32 is tried again."""
-        self.allowed[blocks] = torch.maximum(self.allowed[blocks], self._scale * eigenvalue)
-        self.exact[blocks] = False
+def _multiplies_in_float32(device: torch.device) -> bool:
+    """Not where the process allows TF32 or bfloat16 inside float32 products."""
+    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    return backend.matmul.fp32_precision in ("none", "ieee")

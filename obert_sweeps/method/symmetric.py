@@ -1,0 +1,72 @@
+"""Many small symmetric matrices, held and added to by half."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class SymmetricBlocks:
+    """`count` symmetric B x B matrices in float64, B (B + 1) / 2 numbers each.
+
+    Rectangular full packed storage (Gustavson et al. 2010, ACM Trans. Math. Softw. 37): the matrix
+    is cut behind its first q = B // 2 rows; its lower rows stand in a rectangle as they are, and
+    the upper left corner, transposed, fills the triangle that they leave free:
+
+        B = 4:   a . . .       c d f a b        `below` is the rows c d f . and g h i j,
+                 b e . .       g h i j e        `corner` the square a b e of the first q rows.
+                 c d f .
+                 g h i j
+
+    Products of halves (matrix times matrix) enter by two strided additions; no gather is needed.
+    """
+
+    def __init__(self, count: int, size: int, device: torch.device | str) -> None:
+        self.count = count
+        self.size = size
+        self._cut = size // 2
+        shape = (count, size - self._cut, 2 * self._cut + 1)
+        self._values = torch.zeros(shape, dtype=torch.float64, device=device)
+        self._below = torch.ones(shape[1], size, dtype=torch.float64, device=device)
+        self._below = self._below.tril(self._cut)
+        self._corner = torch.ones(self._cut, self._cut, dtype=torch.float64, device=device).triu()
+        place = torch.arange(size, device=device)
+        i, j = torch.maximum(place[:, None], place), torch.minimum(place[:, None], place)
+        inside = (i - self._cut) * shape[2] + j
+        self._place = torch.where(i >= self._cut, inside, j * shape[2] + self._cut + 1 + i)
+
+    @property
+    def device(self) -> torch.device:
+        return self._values.device
+
+    def halves(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """A^T A of each A in (n, k, B), as `add` takes it: (n, B - q, B) and (n, q, q)."""
+        low, high = rows[..., : self._cut], rows[..., self._cut :]
+        return torch.bmm(high.mT, rows), torch.bmm(low.mT, low)
+
+    def add(self, first: int, last: int, below: Tensor, corner: Tensor) -> None:
+        """Add symmetric matrices, by halves in float64, to those from `first` to `last`."""
+        self._put(self._values[first:last], below, corner)
+
+    def _put(self, values: Tensor, below: Tensor, corner: Tensor) -> None:
+        values[..., : self.size].addcmul_(below, self._below)
+        values[..., : self._cut, self._cut + 1 :].addcmul_(corner, self._corner)
+
+    def lower(self, chosen: slice | Tensor) -> Tensor:
+        """A copy (n, B, B) of the chosen ones that is right on and below the diagonal only."""
+        values = self._values[chosen]
+        full = values.new_empty(len(values), self.size, self.size)
+        full[:, self._cut :] = values[..., : self.size]
+        full[:, : self._cut, : self._cut] = values[..., : self._cut, self._cut + 1 :].mT
+        return full
+
+    def replace(self, chosen: slice | Tensor, lower: Tensor) -> None:
+        """Put matrices (n, B, B), read on and below the diagonal, in the place of the chosen."""
+        values = lower.new_zeros(len(lower), *self._values.shape[1:])
+        corner = lower[:, : self._cut, : self._cut].mT
+        self._put(values, lower[:, self._cut :], corner)
+        self._values[chosen] = values
+
+    def at(self, rows: Tensor, columns: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+        """Entries at index tensors of one shape (broadcast), of each matrix: (n, *shape)."""
+        return self._values[first:last].flatten(start_dim=1)[:, self._place[rows, columns]]
