@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from obert_sweeps.method.fisher import FisherInverse
+from obert_sweeps.method.obs.fisher import FisherInverse
 
 SAMPLE = 64  # blocks compared with float64, evenly spaced
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from obert_sweeps.method.fisher import FisherInverse
+from obert_sweeps.method.obs.fisher import FisherInverse
 
 DAMP = 1e-7
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from obert_sweeps.method.rounds import plan_rounds
+from obert_sweeps.method.obs.rounds import plan_rounds
 from obert_sweeps.schema import StageError
 from obert_sweeps.sparsity.pattern import pattern_named
 

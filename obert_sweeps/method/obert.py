@@ -12,9 +12,9 @@ from torch import Tensor
 from ..schema import RequestError, StageError
 from ..sparsity.pattern import Scope, check_scope
 from .base import Method, PruneStep
-from .memory import budget
-from .obs_step import ObsStep, Settings, Update
-from .rounds import Plan, plan_rounds
+from .obs.memory import budget
+from .obs.rounds import Plan, plan_rounds
+from .obs.step import ObsStep, Settings, Update
 
 FISHER_BLOCK_SIZE: Mapping[str, int] = MappingProxyType(
     {"unstructured": 50, "block4": 32, "2of4": 48}

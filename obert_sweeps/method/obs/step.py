@@ -16,10 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..schema import StageError
-from ..sparsity.pattern import Scope
+from ...schema import StageError
+from ...sparsity.pattern import Scope
+from ..base import PruneStep
 from . import surgery
-from .base import PruneStep
 from .fisher import FisherInverse
 from .rounds import Plan, Round, Segment
 from .scratch import Scratch, StoredInverse

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_sweeps.method import surgery
-from obert_sweeps.method.fisher import FisherInverse
-from obert_sweeps.method.scratch import Scratch
+from obert_sweeps.method.obs import surgery
+from obert_sweeps.method.obs.fisher import FisherInverse
+from obert_sweeps.method.obs.scratch import Scratch
 from obert_sweeps.schema import StageError
 
 DAMP = 1e-3

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..schema import StageError
+from ...schema import StageError
 from .rounding import Rounding
 from .symmetric import SymmetricBlocks
 

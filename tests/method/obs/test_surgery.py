@@ -11,7 +11,7 @@ from dense_fisher import DAMP, built, dense_blocks, gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_sweeps.method import surgery
+from obert_sweeps.method.obs import surgery
 
 PAIRS = list(combinations(range(4), 2))
 

@@ -15,10 +15,10 @@ from obs_budget import budget_for
 from thread_group import together
 from torch import nn
 
-from obert_sweeps.method import surgery
 from obert_sweeps.method.base import PruneStep
 from obert_sweeps.method.obert import OBert
-from obert_sweeps.method.scratch import Scratch
+from obert_sweeps.method.obs import surgery
+from obert_sweeps.method.obs.scratch import Scratch
 from obert_sweeps.schema import StageError, WorkerLost
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named

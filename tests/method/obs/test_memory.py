@@ -9,7 +9,7 @@ import pytest
 import torch
 from thread_group import together
 
-from obert_sweeps.method import memory
+from obert_sweeps.method.obs import memory
 from obert_sweeps.worker_group import ALONE
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from dense_fisher import DAMP, built, dense_blocks, gradients, relative_error, w
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from obert_sweeps.method.fisher import FisherInverse
+from obert_sweeps.method.obs.fisher import FisherInverse
 
 BLOCK = 16
 ENOUGH = 20 * BLOCK  # gradients after which blocks have been measured, with as many to come

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from obert_sweeps.method.symmetric import SymmetricBlocks
+from obert_sweeps.method.obs.symmetric import SymmetricBlocks
 
 
 def full_of(held: SymmetricBlocks) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..schema import StageError
+from ...schema import StageError
 from .fisher import FisherInverse
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..schema import StageError
+from ...schema import StageError
 from .fisher import FisherInverse
 
 

@@ -12,8 +12,8 @@ from itertools import groupby, pairwise
 
 from torch import Tensor
 
-from ..schema import StageError
-from ..sparsity.pattern import Pattern, Scope
+from ...schema import StageError
+from ...sparsity.pattern import Pattern, Scope
 
 GRADIENTS_AT_HAND = 32  # mini-batch gradients of one layer that a source yields at once, at most
 _WORKSPACE = {"cpu": 16 << 20, "cuda": 1 << 30}  # what arithmetic on a few blocks at a time takes

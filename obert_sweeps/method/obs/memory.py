@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from ..worker_group import WorkerGroup
+from ...worker_group import WorkerGroup
 
 _SHARE = 0.8  # of what is free: the rest is for the passes that make gradients
 

@@ -9,8 +9,8 @@ from dense_fisher import DAMP, built, dense_blocks, gradients, relative_error, w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_sweeps.method import fisher
-from obert_sweeps.method.fisher import FisherInverse
+from obert_sweeps.method.obs import fisher
+from obert_sweeps.method.obs.fisher import FisherInverse
 from obert_sweeps.schema import StageError
 
 
