@@ -73,8 +73,10 @@ class Pruned:
     """A model, and what one pruning step makes of it."""
 
     def __init__(self, pattern: str, group: WorkerGroup = ALONE, at_once: int = 4, **how: Any):
-        torch.manual_seed(3)
+        draw = torch.Generator().manual_seed(3)  # workers are threads, and the global one is shared
         self.model = {name: nn.Linear(i, o) for name, (o, i) in SHAPES.items()}
+        for layer in self.model.values():
+            nn.init.uniform_(layer.weight, -0.3, 0.3, generator=draw)
         self.masks = Masks(self.model)
         self.source = Source(self.model, group, at_once)
         self.lines: list[str] = []
