@@ -7,6 +7,7 @@ from typing import Any
 
 from ..catalogue.layouts import layouts
 from . import words
+from .effort import QUANTITIES as EFFORT
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -23,8 +24,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines += ["## Claims", ""]
         for claim in report["claims"]:
             sign = words.MARKS[claim["verdict"]][0]
-            stand_in = ", on stand-ins" if claim["stand_in"] else ""
-            lines.append(f"- {sign} **{claim['verdict']}**{stand_in}: {_safe(claim['text'])}")
+            lines.append(f"- {sign} **{words.claim(claim)}**: {_safe(claim['text'])}")
             lines += [f"  - {_safe(words.comparison(item))}" for item in claim["evidence"]]
         lines.append("")
     lines += ["## Fairness: knobs set per task", ""]
@@ -33,6 +33,20 @@ def markdown(report: Mapping[str, Any]) -> str:
         (
             (g["table"], g["method"], ", ".join(g["tasks"]), words.knobs(g))
             for g in _compared(report)
+        ),
+    )
+    lines += ["## Fairness: what each method was given", ""]
+    lines += _table(
+        ("cell", "measured", "published", *(name.replace("_", " ") for name in EFFORT)),
+        (
+            (
+                e["id"],
+                words.measured(e),
+                words.published(e),
+                *(words.effort(e, name) for name in EFFORT),
+            )
+            for e in report["cells"]
+            if e["seeds"]
         ),
     )
     cost = report["cost"]

@@ -76,7 +76,7 @@ def _claims(claims: list[Any]) -> Table:
     table = _table("Claims", ("claim", "left"), ("here", "left"), ("on what", "left"))
     for claim in claims:
         sign, kind = words.MARKS[claim["verdict"]]
-        told = f"{sign} {claim['verdict']}" + (" (stand-in)" if claim["stand_in"] else "")
+        told = f"{sign} {words.claim(claim)}"
         counts: dict[str, int] = {}
         for item in claim["evidence"]:
             if "verdict" in item:

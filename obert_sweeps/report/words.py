@@ -91,6 +91,14 @@ def widths(entry: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def effort(entry: Mapping[str, Any], name: str) -> str:
+    """One quantity of what a method was given, as a table shows it."""
+    value = entry["effort"][name]
+    if value is None:
+        return "–"
+    return duration(value) if name.endswith("seconds") else f"{value:,.6g}"
+
+
 def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
@@ -115,13 +123,31 @@ def comparison(item: Mapping[str, Any]) -> str:
     theirs = " and ".join(
         printed(value, item["metric"], int(item["better"][1])) for value in item["published"]
     )
-    return f"{head}{body} (document: {theirs}) [{item['verdict']}]"
+    verdict = item["verdict"].replace("undecided", "not decidable")
+    return f"{head}{body} (document: {theirs}) [{verdict}]"
+
+
+def claim(entry: Mapping[str, Any]) -> str:
+    """✓ held, ✗ broken (under assumptions), ? not decidable, leans held; on stand-ins."""
+    told = entry["verdict"]
+    if told == "undecided":
+        told = "not decidable"
+        told += f", leans {entry['leaning']}" if entry["leaning"] else ""
+    elif told == "broken" and entry["assumed"]:
+        told += " (under assumptions)"
+    return told + (", on stand-ins" if entry["stand_in"] else "")
 
 
 def audited(item: Mapping[str, Any]) -> str:
+    if "epochs" in item:
+        return f"{item['method']}: {' to '.join(f'{e:g}' for e in _ends(item['epochs']))} epochs"
     if "distilled" in item:
         return f"{item['method']}: " + (", ".join(item["distilled"]) or "not distilled")
     return f"{item['method']} on {', '.join(item['tasks'])}: {knobs(item)}"
+
+
+def _ends(values: list[float]) -> list[float]:
+    return sorted({min(values), max(values)})
 
 
 def knobs(group: Mapping[str, Any]) -> str:

@@ -34,7 +34,8 @@ def test_a_store_that_holds_the_document_reproduces_it():
         "t2/squad/bert_large/prune_ofa/95",
     }
     assert cells["t2/squad/bert_large/prune_ofa/95"]["verdict"] == "unpublished"
-    assert {claim["verdict"] for claim in report["claims"]} == {"held"}
+    odd = {claim["id"] for claim in report["claims"] if claim["verdict"] != "held"}
+    assert odd == {"t5/platon-is-tuned"}  # the fake's recipes are the same for all tasks
     assert not any(claim["stand_in"] for claim in report["claims"])
     for entry in cells.values():
         assert entry["seeds"] == [1, 2, 3]
@@ -77,7 +78,7 @@ def test_stand_ins_show_recovery_and_rank_and_are_never_reproduced():
     assert all(
         claim["stand_in"]
         for claim in report["claims"]
-        if not claim["id"].endswith("tuning") and not claim["id"].endswith("distillation")
+        if claim["relation"] in ("greater", "recovers")
     )
     diverged = cells["t5/cola/bert_base/l0/90"]
     assert diverged["diverged"] == [1] and diverged["recovery"] is None
@@ -154,6 +155,7 @@ def test_only_selected_cells_are_reported_and_the_baseline_may_be_another():
         "t5/obert-beats-platon",
         "t5/no-distillation",
         "t5/no-tuning",
+        "t5/platon-is-tuned",
     }
     assert {claim["verdict"] for claim in report["claims"] if "stsb" in claim["id"]} == {
         "undecided"
