@@ -8,6 +8,7 @@ from typing import Any
 from ..catalogue.layouts import layouts
 from . import words
 from .effort import QUANTITIES as EFFORT
+from .fairness import fairness
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -37,16 +38,16 @@ def markdown(report: Mapping[str, Any]) -> str:
     )
     lines += ["## Fairness: what each method was given", ""]
     lines += _table(
-        ("cell", "measured", "published", *(name.replace("_", " ") for name in EFFORT)),
+        ("table", "method", "tasks", "recovery (document)", *(q.replace("_", " ") for q in EFFORT)),
         (
             (
-                e["id"],
-                words.measured(e),
-                words.published(e),
-                *(words.effort(e, name) for name in EFFORT),
+                row["table"],
+                words.method(row),
+                ", ".join(row["tasks"]),
+                words.mean_recovery(row),
+                *(words.effort(row, q) for q in EFFORT),
             )
-            for e in report["cells"]
-            if e["seeds"]
+            for row in fairness(report)
         ),
     )
     cost = report["cost"]

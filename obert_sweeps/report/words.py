@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..catalogue.cell import METRICS
+from ..catalogue.cell import METHODS, METRICS
 
 MARKS = {  # verdict -> (sign readable without colour, kind of colour)
     "reproduced": ("✓", "good"),
@@ -43,6 +43,21 @@ def recovery(entry: Mapping[str, Any]) -> str:
     return f"{share(entry['recovery'])} ({share(entry['published_recovery'])})"
 
 
+def mean_recovery(row: Mapping[str, Any]) -> str:
+    """Ours (the document's), each with how many tasks it is a mean over where not over all."""
+
+    def one(mean: float | None, count: int) -> str:
+        some = f" on {count} of {len(row['tasks'])}" if 0 < count < len(row["tasks"]) else ""
+        return share(mean) + some
+
+    return f"{one(*row['recovery'])} ({one(*row['published_recovery'])})"
+
+
+def method(row: Mapping[str, Any]) -> str:
+    """The method by its name in the document, with its sparsity."""
+    return f"{METHODS.get(row['method'], row['method'])} {row['variant'] or ''}".strip()
+
+
 def rank(entry: Mapping[str, Any]) -> str:
     """Ours of how many (the document's of how many)."""
 
@@ -78,21 +93,43 @@ def verdict(entry: Mapping[str, Any]) -> str:
     return f"{MARKS[entry['verdict']][0]} {entry.get('label', entry['verdict'])}"
 
 
+def band(judgement: Mapping[str, Any]) -> str:
+    """+0.21 ± 0.40, 5 seeds to decide."""
+    text = f"{judgement['difference']:+.2f}"
+    if judgement["half_width"] is not None:
+        text += f" ± {judgement['half_width']:.2f}"
+    if judgement["seeds_to_decide"]:
+        text += f", {judgement['seeds_to_decide']} seeds to decide"
+    return text
+
+
+def interval(entry: Mapping[str, Any]) -> str:
+    """Confidence intervals of the means: F1 88.40 to 88.60."""
+    return ", ".join(
+        f"{METRICS[name].label if name in METRICS else name} {ends[0]:.2f} to {ends[1]:.2f}"
+        for name, ends in entry["interval"].items()
+        if ends is not None
+    )
+
+
+def bands(entry: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    """`band` of each judged one of the metrics, by name where there are several."""
+    judged = [(name, entry["by_metric"][name]) for name in metrics if name in entry["by_metric"]]
+    if len(metrics) == 1:
+        return [band(judgement) for _, judgement in judged]
+    return [f"{METRICS[name].label} {band(judgement)}" for name, judgement in judged]
+
+
 def widths(entry: Mapping[str, Any]) -> str:
-    """Differences with the band's half-width, and the seeds it would take: +0.21±0.40 (5 seeds)."""
-    parts = []
-    for name, judgement in entry["by_metric"].items():
-        text = f"{judgement['difference']:+.2f}"
-        if judgement["half_width"] is not None:
-            text += f"±{judgement['half_width']:.2f}"
-        if judgement["seeds_to_decide"]:
-            text += f" ({judgement['seeds_to_decide']} seeds to decide)"
-        parts.append(f"{METRICS[name].label if name in METRICS else name} {text}")
-    return ", ".join(parts)
+    """Differences with the band's half-width, and the seeds it would take, by metric."""
+    return "; ".join(
+        f"{METRICS[name].label if name in METRICS else name} {band(judgement)}"
+        for name, judgement in entry["by_metric"].items()
+    )
 
 
 def effort(entry: Mapping[str, Any], name: str) -> str:
-    """One quantity of what a method was given, as a table shows it."""
+    """One quantity of what a cell or a method was given, as a table shows it."""
     value = entry["effort"][name]
     if value is None:
         return "–"
