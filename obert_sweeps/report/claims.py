@@ -55,7 +55,7 @@ def claim_entries(
                 "relation": claim.relation if claim.audit is None else claim.audit,
                 "why": claim.why,
                 "leaning": leaning,
-                "stand_in": any(plan.stand_in for plan in used),
+                "stand_in": claim.audit is None and any(plan.stand_in for plan in used),
                 "assumed": any(plan.assumed for plan in used),
             }
         )

@@ -107,8 +107,9 @@ def _place(place: Entry, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, 
             "bands": words.bands(entry, place.metrics),
             "final": finals[0] if finals else None,
         }
-        if entry["method"] != "dense" and primary_metric(entry["task"]) in place.metrics:
-            found["recovery"] = words.recovery(entry) if entry["seeds"] else ""
+        pruned = entry["method"] != "dense" and entry["seeds"]
+        if pruned and primary_metric(entry["task"]) in place.metrics:
+            found["recovery"] = words.recovery(entry)
             found["rank"] = words.rank(entry) if entry["stand_in"] else ""
     return found
 

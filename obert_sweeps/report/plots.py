@@ -75,7 +75,7 @@ def against_sparsity(groups: Groups) -> Figure:
         points = [e for e in entries if value(e) is not None]
         if not any(e["method"] != "dense" for e in points):
             continue
-        shown += points
+        shown += [e for e in entries if e in points or value(e, "published") is not None]
 
         def draw(axes: Axes, entries: Sequence[Entry] = entries) -> None:
             _dense_line(axes, entries)
