@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from .audit import audit
 from .build import build
+from .fairness import fairness
 from .files import write
 from .links import run_links
 from .terminal import terminal
 from .traces import read_traces
 
-__all__ = ["audit", "build", "read_traces", "run_links", "terminal", "write"]
+__all__ = ["audit", "build", "fairness", "read_traces", "run_links", "terminal", "write"]

@@ -12,7 +12,7 @@ Entry = Mapping[str, Any]
 
 
 def fairness(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Means over the tasks of each method that have run; None where one is not known.
+    """Means over the tasks of each method that is not blocked; None where one is not known.
 
     Keys: table, method, model, variant, tasks, knobs (the audit's group, None if it has none),
     effort (its quantities), and recovery and published_recovery: (mean, over how many tasks), since
@@ -20,7 +20,7 @@ def fairness(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     groups: dict[tuple[Any, ...], list[Entry]] = {}
     for entry in report["cells"]:
-        if entry["seeds"]:
+        if entry["verdict"] != "blocked":
             key = tuple(entry[name] for name in ("table", "method", "model", "variant"))
             groups.setdefault(key, []).append(entry)
     audited = {
