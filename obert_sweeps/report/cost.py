@@ -44,6 +44,8 @@ def cost(stage_ids: Iterable[str], stages: Mapping[str, Stage], store: StoreView
         for name in ("planned_seconds", *SPENT):
             kind[name] += row[name]
     totals = {name: sum(row[name] for row in rows) for name in (*SPENT, "planned_seconds")}
+    done = [row for row in rows if row["status"] in ("done", "not_converged")]
+    totals["planned_seconds_of_done"] = sum(row["planned_seconds"] for row in done)
     return {**totals, "by_kind": list(by_kind.values()), "stages": rows}
 
 

@@ -52,11 +52,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     )
     cost = report["cost"]
     lines += ["## Cost", ""]
-    lines.append(
-        f"{words.duration(cost['seconds'])} of stages, {words.duration(cost['cpu_seconds'])} of "
-        f"CPU, {words.duration(cost['gpu_seconds'])} of GPU; "
-        f"{words.duration(cost['planned_seconds'])} planned."
-    )
+    lines.append(f"{words.spent(cost)}.")
     lines.append("")
     columns = ("planned_seconds", "seconds", "cpu_seconds", "gpu_seconds")
     lines += _table(

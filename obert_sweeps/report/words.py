@@ -133,7 +133,9 @@ def effort(entry: Mapping[str, Any], name: str) -> str:
     value = entry["effort"][name]
     if value is None:
         return "–"
-    return duration(value) if name.endswith("seconds") else f"{value:,.6g}"
+    if name.endswith("seconds"):
+        return duration(value)
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 
 def duration(seconds: float) -> str:
@@ -142,6 +144,19 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def spent(cost: Mapping[str, Any]) -> str:
+    """What all stages took, beside what the plan said of those that are done."""
+    planned = cost["planned_seconds_of_done"]
+    text = (
+        f"{duration(cost['seconds'])} of stages, {duration(cost['cpu_seconds'])} of CPU, "
+        f"{duration(cost['gpu_seconds'])} of GPU"
+    )
+    if planned:
+        text += f"; {duration(planned)} were planned for them"
+        text += f" ({cost['seconds'] / planned:.2g} times as long)" if cost["seconds"] else ""
+    return f"{text}; {duration(cost['planned_seconds'])} planned for all"
 
 
 def comparison(item: Mapping[str, Any]) -> str:

@@ -178,7 +178,9 @@ def test_cost_counts_a_shared_stage_once():
     fake.finish_as_published({1: 0.0})
     cost = build(fake, fake)["cost"]
     assert cost["seconds"] == 2.0 * 69 and cost["cpu_seconds"] == 1.5 * 69
-    assert cost["planned_seconds"] == 3.0 * 69
+    assert cost["planned_seconds"] == cost["planned_seconds_of_done"] == 3.0 * 69
+    fake.results.popitem()
+    assert build(fake, fake)["cost"]["planned_seconds_of_done"] == 3.0 * 68
     assert sum(kind["stages"] for kind in cost["by_kind"]) == len(cost["stages"]) == 69
     assert {row["status"] for row in cost["stages"]} == {"done", "not_converged"}
 
