@@ -53,6 +53,8 @@ def claim_entries(
                 "evidence": evidence,
                 "table": claim.table,
                 "relation": claim.relation if claim.audit is None else claim.audit,
+                "threshold": claim.threshold,
+                "tolerance": claim.tolerance,
                 "why": claim.why,
                 "leaning": leaning,
                 "stand_in": claim.audit is None and any(plan.stand_in for plan in used),
@@ -109,7 +111,8 @@ def compare(
         "document": _document_says(claim, document[a_id], document[b_id], metric),
         "measured": None,
         "difference": None,
-        "half_width": None,
+        "above_line": None,  # left - threshold * right + tolerance
+        "half_width": None,  # of above_line's interval
         "paired": False,
     }
     a, b = measured.get(a_id, Measured()), measured.get(b_id, Measured())
@@ -134,6 +137,7 @@ def compare(
     return evidence | {
         "measured": [fmean(ours.values()), fmean(theirs.values())],
         "difference": fmean(ours.values()) - fmean(theirs.values()),
+        "above_line": excess,
         "half_width": half,
         "seeds": [len(ours), len(theirs)],
         "paired": len(paired) > 1,

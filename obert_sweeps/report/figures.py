@@ -99,6 +99,7 @@ def panel(
     """
     import matplotlib
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.ticker import AutoLocator, MaxNLocator
 
     with matplotlib.rc_context(STYLE):
         canvas = Canvas(figsize=(WIDTH, height))
@@ -106,6 +107,9 @@ def panel(
             (left / WIDTH, 0.42 / height, (WIDTH - left - 0.1) / WIDTH, 1 - 0.52 / height)
         )
         draw(axes)
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_locator(), AutoLocator):
+                axis.set_major_locator(MaxNLocator(5))  # few labels: they cost most of the time
         out = io.StringIO()
         canvas.savefig(out, format="svg", metadata={"Date": None})
     return Panel(title, _inline(out.getvalue(), key, f"{title}: {text}"))

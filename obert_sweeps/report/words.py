@@ -169,7 +169,7 @@ def comparison(item: Mapping[str, Any]) -> str:
     else:
         body = f"{item['measured'][0]:.2f} and {item['measured'][1]:.2f}"
         half = item["half_width"]
-        body += f", difference {item['difference']:+.2f}"
+        body += f", {item['above_line']:+.2f}"
         body += "" if half is None else f" ±{half:.2f}{' paired' if item['paired'] else ''}"
         body += f"; {item['reason']}"
     theirs = " and ".join(
@@ -190,12 +190,23 @@ def claim(entry: Mapping[str, Any]) -> str:
     return told + (", on stand-ins" if entry["stand_in"] else "")
 
 
+def line(entry: Mapping[str, Any]) -> str:
+    """What a claim's comparisons must be above nought in, as the head of a column."""
+    if entry["threshold"] != 1.0:
+        return f"Above {100 * entry['threshold']:g} % of it"
+    if entry["tolerance"]:
+        return f"Above it less {entry['tolerance']:g}"
+    return "Difference"
+
+
 def audited(item: Mapping[str, Any]) -> str:
+    name = METHODS.get(item["method"], item["method"])
     if "epochs" in item:
-        return f"{item['method']}: {' to '.join(f'{e:g}' for e in _ends(item['epochs']))} epochs"
+        epochs = " to ".join(f"{e:g}" for e in _ends(item["epochs"]))
+        return f"{name}: {epochs} epochs"
     if "distilled" in item:
-        return f"{item['method']}: " + (", ".join(item["distilled"]) or "not distilled")
-    return f"{item['method']} on {', '.join(item['tasks'])}: {knobs(item)}"
+        return f"{name}: " + (", ".join(item["distilled"]) or "not distilled")
+    return f"{name} on {', '.join(item['tasks'])}: {knobs(item)}"
 
 
 def _ends(values: list[float]) -> list[float]:

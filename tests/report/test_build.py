@@ -195,8 +195,22 @@ def test_mixed_environments_within_a_row_are_warned_of():
     assert environment["values"]["versions.torch"] == ["2.12.0", "2.13.0"]
     assert environment["values"]["host"] == ["a", "b"]
     (warning,) = environment["warnings"]
-    assert "t5/qqp" in warning and "versions.torch: 2.12.0, 2.13.0" in warning
+    assert warning.startswith("t5/qqp (") and "versions.torch: 2.12.0, 2.13.0" in warning
     assert "host" not in warning
+
+
+def test_a_comparison_across_sparsities_is_warned_of_too():
+    """Table 2 compares 95 % with 90 %, table 3 MobileBERT with BERT-Large."""
+    for name in ("t2/squad/bert_large/obert/95", "t3/squad/mobilebert/obert/50"):
+        fake = sweep(seeds=(1,))
+        fake.finish_as_published({1: 0.0})
+        stage = fake.cells[name].finals[1]
+        fake.results[stage]["environment"] = {"gpu": "B"}
+        others = [r for i, r in fake.results.items() if i != stage]
+        for result in others:
+            result["environment"] = {"gpu": "A"}
+        (warning,) = build(fake, fake)["environment"]["warnings"]
+        assert warning.startswith(name[:8]) and warning.endswith("mixes gpu: A, B")
 
 
 def test_each_file_is_read_once_and_fast():

@@ -72,7 +72,11 @@ def test_recovers_is_a_share():
     dense = {1: 90.0, 2: 90.0}
     assert against(near, dense, claim)["verdict"] == "undecided"  # two seeds 0.1 apart: t is 12.7
     near[3], far[3], dense[3] = 89.25, 88.92, 90.0
-    assert against(near, dense, claim)["verdict"] == "held"
+    held = against(near, dense, claim)
+    assert held["verdict"] == "held"
+    # 89.25 is 0.15 above the line at 0.99 * 90, and its interval is of that, not of 89.25 - 90.
+    assert held["above_line"] == pytest.approx(0.15) and held["half_width"] < 0.15
+    assert held["difference"] == pytest.approx(-0.75)
     assert against(far, dense, claim)["verdict"] == "broken"
 
 
