@@ -151,8 +151,10 @@ def one_shot_curves(store: FolderView) -> dict[Curve, dict[str, dict[float, floa
     """
     found: dict[Curve, dict[str, dict[float, list[float]]]] = {}
     for stage_id in store.ids():
-        stage, result = store.folder(stage_id).read_json("stage.json"), store.result(stage_id)
-        if not isinstance(stage, dict) or result is None or not _prunes_at_once(stage["recipe"]):
+        stage = store.folder(stage_id).read_json("stage.json")
+        if not isinstance(stage, dict) or not _prunes_at_once(stage["recipe"]):
+            continue
+        if (result := store.result(stage_id)) is None:
             continue
         recipe, start = stage["recipe"], stage["parents"].get("start")
         task = recipe["task"]["name"]

@@ -168,8 +168,15 @@ def test_it_is_dark_where_the_reader_s_system_is(browser: Any, page_file: Path) 
 
 
 def test_it_prints(browser: Any, page_file: Path) -> None:
-    found = Seen(browser, page_file, 1280)
+    found = Seen(browser, page_file, 1030)  # A4 landscape within its margins, at 96 pixels an inch
     found.page.emulate_media(media="print")
     assert found.all("getComputedStyle(document.querySelector('nav')).display") == "none"
-    assert found.page.pdf(format="A4")[:5] == b"%PDF-"
+    cut = found.all(
+        "[...document.querySelectorAll('table.printed')]"
+        ".filter(t => t.getBoundingClientRect().right > innerWidth).length"
+    )
+    assert cut == 0
+    claims = found.page.locator(".claim table")
+    assert claims.count() > 5 and claims.first.is_visible()  # though folded on the screen
+    assert found.page.pdf(prefer_css_page_size=True)[:5] == b"%PDF-"
     found.page.close()
