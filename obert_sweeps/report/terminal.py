@@ -81,9 +81,9 @@ def _claims(claims: list[Any]) -> Table:
         for item in claim["evidence"]:
             if "verdict" in item:
                 counts[item["verdict"]] = counts.get(item["verdict"], 0) + 1
-        on_what = ", ".join(f"{n} {name}" for name, n in counts.items()) or "; ".join(
-            words.comparison(item) for item in claim["evidence"]
-        )
+        on_what = ", ".join(
+            f"{n} {name}".replace("undecided", "not decidable") for name, n in counts.items()
+        ) or "; ".join(words.comparison(item) for item in claim["evidence"])
         table.add_row(_text(claim["text"]), _text(told, _STYLE[kind]), _text(on_what))
     return table
 
