@@ -5,7 +5,8 @@ from __future__ import annotations
 from .cell import METRICS, Cell, Metric, primary_metric
 from .claims import Claim, claims
 from .layouts import layouts
-from .tables import cells, published_deviation
+from .seeds import published_deviation
+from .tables import cells
 
 __all__ = [
     "METRICS",

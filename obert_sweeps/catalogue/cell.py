@@ -51,6 +51,7 @@ class Metric:
     margin: float = 1.0
     relative: bool = False
     exact: bool = False
+    lower_is_better: bool = False
     unit: str = ""
     needs: str = "the result of its last stage does not hold it"  # said when it was not measured
     why: str = (
@@ -78,6 +79,7 @@ METRICS: dict[str, Metric] = {
             0.1,
             relative=True,
             exact=True,
+            lower_is_better=True,
             unit=" MB",
             needs="an exported and compressed INT8 file, which this run does not hold",
             why=_SIZE,

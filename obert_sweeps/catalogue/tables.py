@@ -245,26 +245,3 @@ def _table5() -> list[Cell]:
 def cells() -> tuple[Cell, ...]:
     """The 69 cells in the order of the document."""
     return (*_table1(), *_table2(), *_table3(), *_table4(), *_table5())
-
-
-_DEVIATIONS = {  # (task, sparsity) of oBERT on BERT-base: metric -> deviation over 3 or 4 seeds
-    ("squad", 0.97): {"f1": 0.115, "em": 0.175},
-    ("mnli", 0.90): {"accuracy": 0.127, "accuracy_mm": 0.015},
-    ("mnli", 0.97): {"accuracy": 0.281},
-    ("qqp", 0.90): {"accuracy": 0.061},
-    ("qqp", 0.97): {"accuracy": 0.081},
-}
-
-
-def published_deviation(cell: Cell, metric: str) -> float | None:
-    """Published standard deviation over seeds, in points; None where the authors gave none.
-
-    From the cards of the released oBERT checkpoints: same model, task, method and sparsity.
-    """
-    if (cell.method, cell.model, cell.pattern) != (
-        "obert",
-        "bert_base",
-        "unstructured",
-    ):
-        return None
-    return _DEVIATIONS.get((cell.task, cell.sparsity), {}).get(metric)

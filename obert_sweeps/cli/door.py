@@ -30,6 +30,7 @@ VERBS = {
     "run": Verb("run; the same command again resumes", "run table=1"),
     "status": Verb("what is done, running, failed, blocked, and why", "status stage=3fa9"),
     "report": Verb("measured beside published, verdicts, claims, cost", "report table=1"),
+    "audit": Verb("knobs each method sets per task, and what it was given", "audit preset=paper"),
     "replay": Verb("one stage again in this process, without Ray", "replay stage=3fa9"),
     "doctor": Verb("versions, devices, data, disk: what works, and the mend", "doctor format=json"),
 }

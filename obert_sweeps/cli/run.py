@@ -14,7 +14,7 @@ from ..cell_records import CellRecords
 from ..compose import to_plain
 from ..make import make
 from ..plan import Plan, make_plan
-from ..report import build, terminal, write
+from ..report import build, read_traces, run_links, terminal, write
 from ..request import Loaded
 from ..schema import RequestError, Runtime, Stage
 from ..store import Store
@@ -50,7 +50,8 @@ def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
     """Write the report and show it; the exit code says whether every cell is finished."""
     report = build(plan, store)
     folder = store.root / "report"
-    write(report, folder)
+    runs = run_links(store.root, to_plain(loaded.request.tracker))
+    write(report, folder, read_traces(plan, store), runs)
     if loaded.request.format == "json":
         print_json(report)
     else:

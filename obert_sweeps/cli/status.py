@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from ..plan import Plan, make_plan
 from ..request import Loaded
-from ..schema import RequestError
+from ..schema import RequestError, Stage
 from ..store import Store
 from .answer import console, print_json
+from .status_view import detail, show
 
 LOG_LINES = 20
 
@@ -53,7 +52,8 @@ def find_stage(store: Store, prefix: str) -> str:
 
 
 def describe(plan: Plan, store: Store) -> dict[str, Any]:
-    stages = [{"id": s.id, "name": s.name, **state_of(store, s.id)} for s in plan.wanted()]
+    """What `format=json` prints: counts, bytes, seconds_left, and every stage and cell."""
+    stages = [row_of(stage, store) for stage in plan.wanted()]
     failed = {s["id"]: s for s in stages if s["state"] == "failed"}
     for stage, row in zip(plan.wanted(), stages, strict=True):
         broken = [p for p in stage.parents.values() if p in failed]
@@ -73,11 +73,51 @@ def describe(plan: Plan, store: Store) -> dict[str, Any]:
     counts: dict[str, int] = {}
     for stage_row in stages:
         counts[stage_row["state"]] = counts.get(stage_row["state"], 0) + 1
-    weight = sum(s["bytes"] for s in stages)
-    return {"store": str(store.root), "counts": counts, "bytes": weight} | {
+    return {
+        "store": str(store.root),
+        "counts": counts,
+        "bytes": sum(s["bytes"] for s in stages),
+        "seconds_left": work_left(stages),
         "stages": stages,
         "cells": cells,
     }
+
+
+def row_of(stage: Stage, store: Store) -> dict[str, Any]:
+    kind = stage.tags.get("role", "")
+    planned = float(stage.cost.get("seconds", 0.0))
+    row: dict[str, Any] = {"id": stage.id, "name": stage.name, "kind": kind}
+    row |= {"planned_seconds": planned, **state_of(store, stage.id)}
+    if row["state"] == "running":
+        row["seconds_left"] = seconds_left(row.get("progress") or {}, stage)
+    return row
+
+
+def seconds_left(progress: dict[str, Any], stage: Stage) -> float | None:
+    """Of a running stage, from its last record; None where that does not tell."""
+    rate = progress.get("samples_per_second")
+    batch = (stage.recipe.get("training") or {}).get("batch_size")
+    if not rate or not batch:
+        return None
+    return float((progress["steps"] - progress["step"]) * batch / rate)
+
+
+def work_left(stages: list[dict[str, Any]]) -> float | None:
+    """Seconds of stages still to come, by the plan and by what the finished ones took of it.
+
+    It is work, not time: workers share it. None before the first stage is finished.
+    """
+    done = [s for s in stages if s["state"] == "done" and s["planned_seconds"]]
+    planned = sum(s["planned_seconds"] for s in done)
+    if not planned:
+        return None
+    pace = sum(s["seconds"] for s in done) / planned
+    left = 0.0
+    for row in stages:
+        told = row.get("seconds_left")
+        if row["state"] in ("running", "waiting"):
+            left += pace * row["planned_seconds"] if told is None else told
+    return left
 
 
 def state_of(store: Store, stage_id: str) -> dict[str, Any]:
@@ -86,7 +126,9 @@ def state_of(store: Store, stage_id: str) -> dict[str, Any]:
     row: dict[str, Any] = {"bytes": size(folder.path)}
     result = store.result(stage_id)
     if result is not None:
-        return row | {"state": "done", "status": result["status"], "metrics": result["metrics"]}
+        seconds = float((result.get("cost") or {}).get("seconds") or 0.0)
+        row |= {"state": "done", "status": result["status"], "seconds": seconds}
+        return row | {"metrics": result["metrics"]}
     lease = folder.lease_state()
     last = folder.last_record()
     if lease is not None and not lease.stale:
@@ -115,33 +157,6 @@ def size(folder: Path) -> int:
         except OSError:
             continue
     return total
-
-
-def show(document: dict[str, Any]) -> None:
-    out = console()
-    table = Table("stage", "what", "state", "", box=None)
-    for row in document["stages"]:
-        table.add_row(row["id"][:8], row["name"], row["state"], detail(row))
-    out.print(table)
-    counts = ", ".join(f"{n} {state}" for state, n in document["counts"].items())
-    out.print(f"\n{counts}; {document['bytes'] / 1e6:.1f} MB in {document['store']}")
-    for cell in document["cells"]:
-        if cell["state"] == "blocked":
-            out.print(f"blocked  {cell['id']}: {cell.get('reason', 'a stage it needs failed')}")
-
-
-def detail(row: dict[str, Any]) -> str:
-    if row["state"] == "done":
-        numbers = " ".join(
-            f"{k} {v:.2f}" if v is not None else f"{k} undefined" for k, v in row["metrics"].items()
-        )
-        return numbers if row["status"] == "done" else f"{row['status']} {numbers}"
-    if row["state"] in ("failed", "blocked"):
-        return str(row["reason"])
-    progress = row.get("progress") or {}
-    if "step" in progress:
-        return f"step {progress['step']} of {progress.get('steps', '?')}"
-    return ""
 
 
 def one_stage(loaded: Loaded, store: Store, stage_id: str) -> int:

@@ -8,6 +8,7 @@ from ..catalogue.claims import claims
 from .audit import audit
 from .claims import claim_entries
 from .cost import cost, environment
+from .effort import effort
 from .source import Once, PlanView, StoreView, measure
 from .tables import cell_entries
 
@@ -23,9 +24,12 @@ def build(plan: PlanView, store: StoreView, *, confidence: float = 0.95) -> dict
     selected = [cell for cell in plan.cells.values() if cell.selected]
     stages = list(dict.fromkeys(i for cell in selected for i in cell.stages))
     audited = {"comparison": plan.comparison, **audit(selected)}
+    entries = cell_entries(plan.cells, measured, confidence)
+    for entry in entries:
+        entry["effort"] = effort(plan.cells[entry["id"]], plan.cells, plan.stages, once)
     return {
-        "cells": cell_entries(plan.cells, measured, confidence),
-        "claims": claim_entries(claims(), plan.cells, measured, audited, confidence),
+        "cells": entries,
+        "claims": claim_entries(claims(), plan.cells, measured, audited, entries, confidence),
         "audit": audited,
         "cost": cost(stages, plan.stages, once),
         "environment": environment(stages, plan.cells, measured, once),

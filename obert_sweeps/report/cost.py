@@ -44,6 +44,8 @@ def cost(stage_ids: Iterable[str], stages: Mapping[str, Stage], store: StoreView
         for name in ("planned_seconds", *SPENT):
             kind[name] += row[name]
     totals = {name: sum(row[name] for row in rows) for name in (*SPENT, "planned_seconds")}
+    done = [row for row in rows if row["status"] in ("done", "not_converged")]
+    totals["planned_seconds_of_done"] = sum(row["planned_seconds"] for row in done)
     return {**totals, "by_kind": list(by_kind.values()), "stages": rows}
 
 
@@ -81,13 +83,16 @@ def _flat(environment: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _warnings(plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]) -> list[str]:
-    """One line for each row of a table whose results (and dense model) come from mixed places."""
+    """One line for each task of a table whose results (and dense model) come from mixed places.
+
+    What the document compares, it compares within a table and task.
+    """
     rows: dict[Any, list[Any]] = {}
     names: dict[Any, dict[str, None]] = {}
     for name, plan in plans.items():
         if plan.cell.method == "dense" or not plan.selected:
             continue
-        row = plan.cell.row
+        row = (plan.cell.table, plan.cell.task)
         of_row = rows.setdefault(row, [])
         for cell_id in (name, plan.cell.baseline):
             if cell_id is not None and cell_id in measured:
@@ -101,8 +106,6 @@ def _warnings(plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]) -
             if len(values) > 1 and key.rpartition(".")[2] not in PLACES
         }
         if mixed:
-            table, task, model, variant = row
             detail = "; ".join(f"{key}: {', '.join(values)}" for key, values in mixed.items())
-            where = "/".join(str(part) for part in (f"t{table}", task, model, variant) if part)
-            warnings.append(f"{where} ({', '.join(names[row])}) mixes {detail}")
+            warnings.append(f"t{row[0]}/{row[1]} ({', '.join(names[row])}) mixes {detail}")
     return warnings

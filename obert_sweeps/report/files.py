@@ -1,4 +1,4 @@
-"""Writing report.json, report.md and report.html."""
+"""Writing report.json, report.csv, report.md and report.html."""
 
 from __future__ import annotations
 
@@ -9,17 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from .html import html
+from .links import RunLink, no_run
 from .markdown import markdown
+from .sheet import sheet
+from .traces import Traces
 
 
-def write(report: Mapping[str, Any], folder: str | Path, *, plots: bool = True) -> list[Path]:
-    """Write the three files, each atomically; the folder is made. Returns their paths."""
+def write(
+    report: Mapping[str, Any],
+    folder: str | Path,
+    traces: Traces | None = None,
+    run: RunLink = no_run,
+) -> list[Path]:
+    """Write the four files, each atomically; the folder is made. Returns their paths.
+
+    There are plots only where there are traces; `run` gives the W&B address of a stage.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "report.json": json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
         "report.md": markdown(report),
-        "report.html": html(report, plots=plots),
+        "report.csv": sheet(report),
+        "report.html": html(report, traces, run),
     }
     return [_replace(folder / name, text) for name, text in contents.items()]
 

@@ -2,44 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.resources import files
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..catalogue.cell import METRICS
+from ..catalogue.cell import METHODS, METRICS, primary_metric
 from ..catalogue.layouts import Entry, Layout, layouts
 from ..catalogue.tables import cells as catalogue_cells
 from . import words
+from .fairness import fairness
+from .figures import INK, mark
+from .links import RunLink, no_run
+from .timeline import timeline
+from .traces import Traces
+
+_ROLE_COLOURS = (
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#a08000", "#8c8c8c"),
+    *("#7b5ea7", "#44aa99", "#882255", "#6699cc"),
+)
 
 
-def html(report: Mapping[str, Any], *, plots: bool = True) -> str:
-    """Render the report. `plots` draws with matplotlib, which is imported only then.
+def html(report: Mapping[str, Any], traces: Traces | None = None, run: RunLink = no_run) -> str:
+    """Render the report. Plots are drawn, and matplotlib imported, only where traces are given.
 
-    Links to stages are relative to STORE/report/.
+    Links to stages are relative to STORE/report/; `run` gives the W&B address of a stage.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     engine = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader(__package__, "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    engine.globals.update(words=words, METRICS=METRICS)
-    template = engine.from_string(files(__package__).joinpath("report.html.j2").read_text("utf-8"))
+    engine.globals.update(
+        words=words, METRICS=METRICS, METHODS=METHODS, INK=INK, mark_of=mark, run=run
+    )
+    engine.globals["parts"] = engine.get_template("parts.html.j2").module
     entries = {entry["id"]: entry for entry in report["cells"]}
     tables = {entry["table"] for entry in report["cells"]}
-    return template.render(
+    spans = traces.spans if traces is not None else []
+    return engine.get_template("report.html.j2").render(
         report=report,
         tables=[_layout(layout, entries) for layout in layouts() if layout.table in tables],
         own=[entry for entry in report["cells"] if entry["table"] == 0],
-        figures=_figures(report) if plots else [],
-        tally=words.tally(report["cells"]),
+        figures=_figures(report, traces),
+        given=fairness(report),
+        timeline=timeline(spans),
+        roles=_colours(span.role for span in spans),
+        tally=Counter(entry["verdict"] for entry in report["cells"]).most_common(),
     )
 
 
-def _figures(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    from .plots import recovery_figure
+def _figures(report: Mapping[str, Any], traces: Traces | None) -> list[Any]:
+    if traces is None:
+        return []
+    from .plots import figures
 
-    figure = recovery_figure(report)
-    return [figure] if figure else []
+    return figures(report, traces)
+
+
+def _colours(roles: Iterable[str]) -> dict[str, str]:
+    """A colour for each kind of stage; of more kinds than colours some share one."""
+    names = list(dict.fromkeys(roles))
+    return {name: _ROLE_COLOURS[i % len(_ROLE_COLOURS)] for i, name in enumerate(names)}
 
 
 def _layout(layout: Layout, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -67,19 +94,23 @@ def _place(place: Entry, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         "entry": entry,
         "published": words.published(cell.listing(), place.metrics),
         "note": cell.note,
-        "measured": None,
-        "missing": None,
-        "verdict": None,
-        "recovery": "",
+        **dict.fromkeys(("measured", "missing", "verdict", "final")),
+        **dict.fromkeys(("bands", "recovery", "rank"), ""),
     }
     if entry is not None:
-        found["measured"] = words.measured(entry, place.metrics)
         missing = [entry["not_measured"][m] for m in place.metrics if m in entry["not_measured"]]
-        found["missing"] = missing[0] if missing else None
-        found["verdict"] = _verdict_of(place, entry)
-        found["recovery"] = words.recovery(entry) if entry["method"] != "dense" else ""
-        if "f1" not in place.metrics and len(place.metrics) == 1 and METRICS[place.metrics[0]].unit:
-            found["recovery"] = ""  # a size or a speed has none
+        finals = list(entry["finals"].values()) if entry["seeds"] else []
+        found |= {
+            "measured": words.measured(entry, place.metrics),
+            "missing": missing[0] if missing else None,
+            "verdict": _verdict_of(place, entry),
+            "bands": words.bands(entry, place.metrics),
+            "final": finals[0] if finals else None,
+        }
+        pruned = entry["method"] != "dense" and entry["seeds"]
+        if pruned and primary_metric(entry["task"]) in place.metrics:
+            found["recovery"] = words.recovery(entry)
+            found["rank"] = words.rank(entry) if entry["stand_in"] else ""
     return found
 
 

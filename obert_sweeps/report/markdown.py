@@ -7,6 +7,8 @@ from typing import Any
 
 from ..catalogue.layouts import layouts
 from . import words
+from .effort import QUANTITIES as EFFORT
+from .fairness import fairness
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -24,8 +26,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines += ["## Claims", ""]
         for claim in report["claims"]:
             sign = words.MARKS[claim["verdict"]][0]
-            stand_in = ", on stand-ins" if claim["stand_in"] else ""
-            lines.append(f"- {sign} **{claim['verdict']}**{stand_in}: {_safe(claim['text'])}")
+            lines.append(f"- {sign} **{words.claim(claim)}**: {_safe(claim['text'])}")
             lines += [f"  - {_safe(words.comparison(item))}" for item in claim["evidence"]]
         lines.append("")
     lines += ["## Fairness: knobs set per task", ""]
@@ -36,13 +37,23 @@ def markdown(report: Mapping[str, Any]) -> str:
             for g in _compared(report)
         ),
     )
+    lines += ["## Fairness: what each method was given", ""]
+    lines += _table(
+        ("table", "method", "tasks", "recovery (document)", *(q.replace("_", " ") for q in EFFORT)),
+        (
+            (
+                row["table"],
+                words.method(row),
+                ", ".join(row["tasks"]),
+                words.mean_recovery(row),
+                *(words.effort(row, q) for q in EFFORT),
+            )
+            for row in fairness(report)
+        ),
+    )
     cost = report["cost"]
     lines += ["## Cost", ""]
-    lines.append(
-        f"{words.duration(cost['seconds'])} of stages, {words.duration(cost['cpu_seconds'])} of "
-        f"CPU, {words.duration(cost['gpu_seconds'])} of GPU; "
-        f"{words.duration(cost['planned_seconds'])} planned."
-    )
+    lines.append(f"{words.spent(cost)}.")
     lines.append("")
     columns = ("planned_seconds", "seconds", "cpu_seconds", "gpu_seconds")
     lines += _table(

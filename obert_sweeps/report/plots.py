@@ -1,75 +1,171 @@
-"""Figures of the report, as SVG text. The only module that imports matplotlib."""
+"""The report's plots of its own numbers; those of traces are in `curves`."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from ..catalogue.cell import METHODS, TASKS
+from .curves import by_layer, losses, one_shot, scores
+from .figures import INK, Figure, Mark, Panel, mark, panel
+from .groups import Entry, Groups, groups, label, methods, short, title, value
+from .traces import Traces
 
-_COLOURS = {  # distinguishable without red and green; markers tell them apart in grey too
-    "magnitude": ("#999999", "s"),
-    "obert": ("#0072b2", "o"),
-    "l0": ("#e69f00", "v"),
-    "movement": ("#56b4e9", "^"),
-    "soft_movement": ("#009e73", "<"),
-    "platon": ("#d55e00", "D"),
-    "lottery": ("#cc79a7", "P"),
-    "prune_ofa": ("#8b6f00", "X"),
-}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def recovery_figure(report: Mapping[str, Any]) -> dict[str, str] | None:
-    """Recovery measured (filled) above the document's (hollow), a line for each row of a table.
+def figures(report: Mapping[str, Any], traces: Traces) -> list[Figure]:
+    """Every figure that has something to show."""
+    grouped = groups(report["cells"])
+    drawn = [
+        recovery(grouped),
+        against_sparsity(grouped),
+        against_cost(grouped),
+        one_shot(traces),
+        by_layer(grouped, traces),
+        scores(grouped, traces),
+        losses(grouped, traces),
+    ]
+    return [figure for figure in drawn if figure.panels]
 
-    Returns {"svg", "title", "text"}; None when no pruned cell has a measured recovery.
-    """
-    rows: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in report["cells"]:
-        if entry["method"] != "dense" and entry["recovery"] is not None:
-            name = f"T{entry['table']} {TASKS.get(entry['task'], entry['task'])} {entry['variant']}"
-            rows.setdefault(name, []).append(entry)
-    if not rows:
-        return None
 
-    import matplotlib
-    from matplotlib.figure import Figure
+def recovery(groups: Groups) -> Figure:
+    """Share of the dense model that each method keeps, ours filled above the document's hollow."""
+    tables: dict[str, dict[str, list[Entry]]] = {}
+    for name, entries in groups.items():
+        table, task = name.split(", ")
+        for entry in entries:
+            if entry["method"] != "dense" and entry["recovery"] is not None:
+                row = f"{task} {entry['variant'] or ''}".strip()
+                tables.setdefault(table, {}).setdefault(row, []).append(entry)
+    panels: list[Panel] = []
+    for table, rows in tables.items():
 
-    with matplotlib.rc_context({"svg.hashsalt": "report", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(8, 1.2 + 0.42 * len(rows)), layout="constrained")
-        axes = figure.add_subplot()
-        labelled: set[str] = set()
-        for height, entries in enumerate(reversed(rows.values())):
-            for entry in entries:
-                method = entry["method"]
-                colour, marker = _COLOURS.get(method, ("#000000", "*"))
-                label = METHODS.get(method, method) if method not in labelled else None
-                labelled.add(method)
-                style: dict[str, Any] = {"marker": marker, "linestyle": "", "color": colour}
-                axes.plot(100 * entry["recovery"], height + 0.15, label=label, **style)
-                if entry["published_recovery"] is not None:
-                    theirs = 100 * entry["published_recovery"]
-                    axes.plot(theirs, height - 0.15, markerfacecolor="none", **style)
-        axes.set_yticks(range(len(rows)), list(reversed(rows)))
-        axes.axvline(100, color="#bbbbbb", linewidth=0.8)
-        axes.grid(axis="x", color="#eeeeee")
-        axes.set_axisbelow(True)
-        axes.set_xlabel("% of the own dense model; filled: measured here, hollow: the document")
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=4, frameon=False)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    svg = out.getvalue()
-    return {
-        "svg": svg[svg.index("<svg") :],
-        "title": "Recovery, measured and published",
-        "text": "Share of the dense model each method keeps, by row of the tables: "
-        + "; ".join(
-            f"{name}: "
-            + ", ".join(
-                f"{METHODS.get(e['method'], e['method'])} {100 * e['recovery']:.1f} %" for e in row
-            )
-            for name, row in rows.items()
-        ),
-    }
+        def draw(axes: Axes, rows: Mapping[str, Sequence[Entry]] = rows) -> None:
+            for height, entries in enumerate(reversed([*rows.values()])):
+                for entry in entries:
+                    _point(axes, 100 * entry["recovery"], height + 0.15, mark(entry["method"]))
+                    if (theirs := entry["published_recovery"]) is not None:
+                        _point(axes, 100 * theirs, height - 0.15, mark(entry["method"]), False)
+            axes.set_yticks(range(len(rows)), [short(row) for row in reversed([*rows])])
+            axes.set_ylim(-0.6, len(rows) - 0.4)
+            axes.axvline(100, color=INK, linewidth=0.6, linestyle=":")
+            axes.grid(axis="x")
+            axes.set_xlabel("% of the dense model", labelpad=2)
+
+        told = "; ".join(
+            f"{row}: "
+            + ", ".join(f"{label(e['method'])} {100 * e['recovery']:.1f} %" for e in entries)
+            for row, entries in rows.items()
+        )
+        panels.append(panel(f"r{len(panels)}", table, told, draw, 0.9 + 0.3 * len(rows), 1.35))
+    return Figure(
+        "recovery",
+        "Recovery",
+        "Share of the dense model that each method keeps. Filled: here; hollow: the document.",
+        panels,
+        methods(e for rows in tables.values() for entries in rows.values() for e in entries),
+    )
+
+
+def against_sparsity(groups: Groups) -> Figure:
+    panels: list[Panel] = []
+    shown: list[Entry] = []
+    for name, entries in groups.items():
+        points = [e for e in entries if value(e) is not None]
+        if not any(e["method"] != "dense" for e in points):
+            continue
+        shown += [e for e in entries if e in points or value(e, "published") is not None]
+
+        def draw(axes: Axes, entries: Sequence[Entry] = entries) -> None:
+            _dense_line(axes, entries)
+            for e in entries:
+                for of, shift, filled in (("measured", 0.7, True), ("published", -0.7, False)):
+                    if (y := value(e, of)) is not None:
+                        _point(axes, 100 * e["sparsity"] + shift, y, mark(e["method"]), filled)
+            for (method, _, _), points in _by_level(entries).items():
+                if len(points) > 1:
+                    xy = sorted(points.items())
+                    axes.plot(*zip(*xy, strict=True), color=mark(method).colour, linewidth=0.8)
+            axes.set_xlabel("% of weights pruned", labelpad=2)
+            axes.set_xlim(-5, 105)
+            axes.grid()
+
+        panels.append(panel(f"s{len(panels)}", title(name, entries), _told(points), draw))
+    return Figure(
+        "against-sparsity",
+        "Accuracy against sparsity",
+        "Filled: here; hollow: the document; line: the dense model here.",
+        panels,
+        methods(e for e in shown if e["method"] != "dense"),
+    )
+
+
+def against_cost(groups: Groups) -> Figure:
+    panels: list[Panel] = []
+    shown: list[Entry] = []
+    for name, entries in groups.items():
+        pruned = [e for e in entries if e["method"] != "dense" and value(e) is not None]
+        points = [e for e in pruned if (e["effort"]["cpu_seconds"] or 0) > 0]
+        if not points:
+            continue
+        shown += points
+        gpu = all(e["effort"]["gpu_seconds"] for e in points)
+        key, unit, scale = (
+            ("gpu_seconds", "GPU hours", 3600) if gpu else ("cpu_seconds", "CPU s", 1)
+        )
+
+        def draw(
+            axes: Axes,
+            entries: Sequence[Entry] = entries,
+            points: Sequence[Entry] = points,
+            how: tuple[str, str, int] = (key, unit, scale),
+        ) -> None:
+            _dense_line(axes, entries)
+            for e in points:
+                y = value(e)
+                assert y is not None
+                _point(axes, e["effort"][how[0]] / how[2], y, mark(e["method"]))
+            axes.set_xlim(0, 1.08 * max(e["effort"][how[0]] for e in points) / how[2])
+            axes.set_xlabel(f"{how[1]} beyond the dense model", labelpad=2)
+            axes.grid()
+
+        told = ", ".join(
+            f"{label(e['method'])} {value(e):.2f} for {e['effort'][key] / scale:.3g} {unit}"
+            for e in points
+        )
+        panels.append(panel(f"c{len(panels)}", title(name, entries), told, draw))
+    return Figure(
+        "against-cost",
+        "Accuracy against cost",
+        "What each method's stages took beyond its row's dense model, upstream pruning included.",
+        panels,
+        methods(shown),
+    )
+
+
+def _by_level(entries: Sequence[Entry]) -> dict[tuple[str, str, str], dict[float, float]]:
+    """(method, model, pattern) -> per cent pruned -> measured, where a line may join the points."""
+    found: dict[tuple[str, str, str], dict[float, float]] = {}
+    for e in entries:
+        if e["method"] != "dense" and (y := value(e)) is not None:
+            key = (e["method"], e["model"], e["pattern"])
+            found.setdefault(key, {})[100 * e["sparsity"] + 0.7] = y
+    return found
+
+
+def _dense_line(axes: Axes, entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        if entry["method"] == "dense" and (y := value(entry)) is not None:
+            axes.axhline(y, color=INK, linewidth=0.8, linestyle=":")
+
+
+def _point(axes: Axes, x: float, y: float, style: Mark, filled: bool = True) -> None:
+    face = style.colour if filled else "none"
+    axes.plot([x], [y], marker=style.marker, color=style.colour, markerfacecolor=face, linestyle="")
+
+
+def _told(points: Sequence[Entry]) -> str:
+    return ", ".join(
+        f"{label(e['method'])} {value(e):.2f} at {100 * e['sparsity']:g} %" for e in points
+    )

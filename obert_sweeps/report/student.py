@@ -1,6 +1,6 @@
 """Quantiles of Student's t for any positive degrees of freedom, without scipy.
 
-Held to scipy by a test. The distribution function goes through the regularised incomplete beta
+The distribution function goes through the regularised incomplete beta
 function, I_x(df/2, 1/2) with x = df / (df + t²), by Lentz's continued fraction (Numerical Recipes,
 section 6.4); the quantile by Newton's method on it.
 """

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..catalogue.cell import METRICS, Cell, Metric, primary_metric
+from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cells as catalogue_cells
-from ..catalogue.tables import published_deviation
 from .source import CellPlan, Measured, means
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
 
@@ -88,6 +88,7 @@ def _judge(cell: Cell, found: Measured, confidence: float) -> dict[str, Judgemen
             metric.margin * (abs(published) if metric.relative else 1.0),
             s_pub=published_deviation(cell, name),
             exact=metric.exact,
+            lower_is_better=metric.lower_is_better,
             reading_error=cell.reading_error,
             confidence=confidence,
         )

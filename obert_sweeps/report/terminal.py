@@ -77,14 +77,14 @@ def _claims(claims: list[Any]) -> Table:
     table = _table("Claims", ("claim", "left"), ("here", "left"), ("on what", "left"))
     for claim in claims:
         sign, kind = words.MARKS[claim["verdict"]]
-        told = f"{sign} {claim['verdict']}" + (" (stand-in)" if claim["stand_in"] else "")
+        told = f"{sign} {words.claim(claim)}"
         counts: dict[str, int] = {}
         for item in claim["evidence"]:
             if "verdict" in item:
                 counts[item["verdict"]] = counts.get(item["verdict"], 0) + 1
-        on_what = ", ".join(f"{n} {name}" for name, n in counts.items()) or "; ".join(
-            words.comparison(item) for item in claim["evidence"]
-        )
+        on_what = ", ".join(
+            f"{n} {name}".replace("undecided", "not decidable") for name, n in counts.items()
+        ) or "; ".join(words.comparison(item) for item in claim["evidence"])
         table.add_row(_text(claim["text"]), _text(told, _STYLE[kind]), _text(on_what))
     return table
 

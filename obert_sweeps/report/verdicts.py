@@ -91,6 +91,7 @@ def judge(
     *,
     s_pub: float | None = None,
     exact: bool = False,
+    lower_is_better: bool = False,
     reading_error: float = 0.0,
     confidence: float = 0.95,
 ) -> Judgement:
@@ -99,37 +100,39 @@ def judge(
         raise ValueError("no values to judge: a cell without results has no band")
     margin += reading_error
     difference = fmean(values) - published
+    gain = -difference if lower_is_better else difference
     if exact:
-        verdict = _beyond(difference, 0.0, margin) or "reproduced"
+        verdict = _beyond(gain, 0.0, margin) or "reproduced"
         return Judgement(verdict, difference, None, margin, None, "does not vary with the seed")
     count, s = len(values), deviation(values)
     half = half_width(count, s, s_pub, reading_error, confidence)
     if half is None:
         reason = "one seed, and no published deviation over seeds"
         return Judgement("undecided", difference, None, margin, None, reason)
-    verdict, reason = _decide(difference, half, margin)
+    verdict, reason = _decide(gain, half, margin)
     needed = None
     if verdict == "undecided":
         for more in (n for n in _SEEDS_TRIED if n > count):
             width = half_width(more, s_pub if s is None else s, s_pub, reading_error, confidence)
-            if width is not None and _decide(difference, width, margin)[0] != "undecided":
+            if width is not None and _decide(gain, width, margin)[0] != "undecided":
                 needed = more
                 break
     return Judgement(verdict, difference, half, margin, needed, reason)
 
 
-def _beyond(difference: float, half: float, margin: float) -> str | None:
-    if difference - half > margin + _ROUNDING:
+def _beyond(gain: float, half: float, margin: float) -> str | None:
+    if gain - half > margin + _ROUNDING:
         return "better"
-    return "worse" if difference + half < -margin - _ROUNDING else None
+    return "worse" if gain + half < -margin - _ROUNDING else None
 
 
-def _decide(difference: float, half: float, margin: float) -> tuple[str, str]:
-    if beyond := _beyond(difference, half, margin):
+def _decide(gain: float, half: float, margin: float) -> tuple[str, str]:
+    """`gain` is what measured is better by than published."""
+    if beyond := _beyond(gain, half, margin):
         return beyond, "the whole interval lies beyond the margin"
     if half > margin:
         return "undecided", f"the band of ±{half:.2f} is wider than the margin of {margin:g}"
-    if abs(difference) <= half + _ROUNDING:
+    if abs(gain) <= half + _ROUNDING:
         return "reproduced", "inside the band"
     return "undecided", "outside the band, but not wholly beyond the margin"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..catalogue.cell import METRICS
+from ..catalogue.cell import METHODS, METRICS
 
 MARKS = {  # verdict -> (sign readable without colour, kind of colour)
     "reproduced": ("✓", "good"),
@@ -43,6 +43,21 @@ def recovery(entry: Mapping[str, Any]) -> str:
     return f"{share(entry['recovery'])} ({share(entry['published_recovery'])})"
 
 
+def mean_recovery(row: Mapping[str, Any]) -> str:
+    """Ours (the document's), each with how many tasks it is a mean over where not over all."""
+
+    def one(mean: float | None, count: int) -> str:
+        some = f" on {count} of {len(row['tasks'])}" if 0 < count < len(row["tasks"]) else ""
+        return share(mean) + some
+
+    return f"{one(*row['recovery'])} ({one(*row['published_recovery'])})"
+
+
+def method(row: Mapping[str, Any]) -> str:
+    """The method by its name in the document, with its sparsity."""
+    return f"{METHODS.get(row['method'], row['method'])} {row['variant'] or ''}".strip()
+
+
 def rank(entry: Mapping[str, Any]) -> str:
     """Ours of how many (the document's of how many)."""
 
@@ -78,17 +93,49 @@ def verdict(entry: Mapping[str, Any]) -> str:
     return f"{MARKS[entry['verdict']][0]} {entry.get('label', entry['verdict'])}"
 
 
+def band(judgement: Mapping[str, Any]) -> str:
+    """+0.21 ± 0.40, 5 seeds to decide."""
+    text = f"{judgement['difference']:+.2f}"
+    if judgement["half_width"] is not None:
+        text += f" ± {judgement['half_width']:.2f}"
+    if judgement["seeds_to_decide"]:
+        text += f", {judgement['seeds_to_decide']} seeds to decide"
+    return text
+
+
+def interval(entry: Mapping[str, Any]) -> str:
+    """Confidence intervals of the means: F1 88.40 to 88.60."""
+    return ", ".join(
+        f"{METRICS[name].label if name in METRICS else name} {ends[0]:.2f} to {ends[1]:.2f}"
+        for name, ends in entry["interval"].items()
+        if ends is not None
+    )
+
+
+def bands(entry: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    """`band` of each judged one of the metrics, by name where there are several."""
+    judged = [(name, entry["by_metric"][name]) for name in metrics if name in entry["by_metric"]]
+    if len(metrics) == 1:
+        return [band(judgement) for _, judgement in judged]
+    return [f"{METRICS[name].label} {band(judgement)}" for name, judgement in judged]
+
+
 def widths(entry: Mapping[str, Any]) -> str:
-    """Differences with the band's half-width, and the seeds it would take: +0.21±0.40 (5 seeds)."""
-    parts = []
-    for name, judgement in entry["by_metric"].items():
-        text = f"{judgement['difference']:+.2f}"
-        if judgement["half_width"] is not None:
-            text += f"±{judgement['half_width']:.2f}"
-        if judgement["seeds_to_decide"]:
-            text += f" ({judgement['seeds_to_decide']} seeds to decide)"
-        parts.append(f"{METRICS[name].label if name in METRICS else name} {text}")
-    return ", ".join(parts)
+    """Differences with the band's half-width, and the seeds it would take, by metric."""
+    return "; ".join(
+        f"{METRICS[name].label if name in METRICS else name} {band(judgement)}"
+        for name, judgement in entry["by_metric"].items()
+    )
+
+
+def effort(entry: Mapping[str, Any], name: str) -> str:
+    """One quantity of what a cell or a method was given, as a table shows it."""
+    value = entry["effort"][name]
+    if value is None:
+        return "–"
+    if name.endswith("seconds"):
+        return duration(value)
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 
 def duration(seconds: float) -> str:
@@ -97,6 +144,19 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def spent(cost: Mapping[str, Any]) -> str:
+    """What all stages took, beside what the plan said of those that are done."""
+    planned = cost["planned_seconds_of_done"]
+    text = (
+        f"{duration(cost['seconds'])} of stages, {duration(cost['cpu_seconds'])} of CPU, "
+        f"{duration(cost['gpu_seconds'])} of GPU"
+    )
+    if planned:
+        text += f"; {duration(planned)} were planned for them"
+        text += f" ({cost['seconds'] / planned:.2g} times as long)" if cost["seconds"] else ""
+    return f"{text}; {duration(cost['planned_seconds'])} planned for all"
 
 
 def comparison(item: Mapping[str, Any]) -> str:
@@ -109,19 +169,48 @@ def comparison(item: Mapping[str, Any]) -> str:
     else:
         body = f"{item['measured'][0]:.2f} and {item['measured'][1]:.2f}"
         half = item["half_width"]
-        body += f", difference {item['difference']:+.2f}"
+        body += f", {item['above_line']:+.2f}"
         body += "" if half is None else f" ±{half:.2f}{' paired' if item['paired'] else ''}"
         body += f"; {item['reason']}"
     theirs = " and ".join(
         printed(value, item["metric"], int(item["better"][1])) for value in item["published"]
     )
-    return f"{head}{body} (document: {theirs}) [{item['verdict']}]"
+    verdict = item["verdict"].replace("undecided", "not decidable")
+    return f"{head}{body} (document: {theirs}) [{verdict}]"
+
+
+def claim(entry: Mapping[str, Any]) -> str:
+    """✓ held, ✗ broken (under assumptions), ? not decidable, leans held; on stand-ins."""
+    told = entry["verdict"]
+    if told == "undecided":
+        told = "not decidable"
+        told += f", leans {entry['leaning']}" if entry["leaning"] else ""
+    elif told == "broken" and entry["assumed"]:
+        told += " (under assumptions)"
+    return told + (", on stand-ins" if entry["stand_in"] else "")
+
+
+def line(entry: Mapping[str, Any]) -> str:
+    """What a claim's comparisons must be above nought in, as the head of a column."""
+    if entry["threshold"] != 1.0:
+        return f"Above {100 * entry['threshold']:g} % of it"
+    if entry["tolerance"]:
+        return f"Above it less {entry['tolerance']:g}"
+    return "Difference"
 
 
 def audited(item: Mapping[str, Any]) -> str:
+    name = METHODS.get(item["method"], item["method"])
+    if "epochs" in item:
+        epochs = " to ".join(f"{e:g}" for e in _ends(item["epochs"]))
+        return f"{name}: {epochs} epochs"
     if "distilled" in item:
-        return f"{item['method']}: " + (", ".join(item["distilled"]) or "not distilled")
-    return f"{item['method']} on {', '.join(item['tasks'])}: {knobs(item)}"
+        return f"{name}: " + (", ".join(item["distilled"]) or "not distilled")
+    return f"{name} on {', '.join(item['tasks'])}: {knobs(item)}"
+
+
+def _ends(values: list[float]) -> list[float]:
+    return sorted({min(values), max(values)})
 
 
 def knobs(group: Mapping[str, Any]) -> str:

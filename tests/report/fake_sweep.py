@@ -50,6 +50,7 @@ class FakeSweep:
             "status": status,
             "metrics": metrics,
             "final_metrics": {name: value - 0.5 for name, value in metrics.items()},
+            "steps": 100,
             "cost": {"seconds": 2.0, "cpu_seconds": 1.5, "gpu_seconds": 0.5},
             "environment": {"host": "a", "versions": {"torch": "2.13.0"}},
         }
@@ -75,9 +76,17 @@ def sweep(seeds: tuple[int, ...] = (1, 2, 3), stand_in: bool = False) -> FakeSwe
     for cell in cells():
         knobs = {
             "kind": "train",
-            "training": {"epochs": 8, "learning_rate": [{"initial": 1e-4}], "distill": None},
+            "training": {
+                "epochs": 0 if cell.variant == "2of4" else 8,
+                "batch_size": 32,
+                "learning_rate": [{"initial": 1e-4}],
+                "pruning": {"start": 0, "end": 0, "every": None},
+                "distill": None,
+            },
             "method": {"_target_": f"package.{cell.method}"},
         }
+        if cell.method == "obert":
+            knobs["method"] |= {"num_grads": 64, "grad_batch_size": 16}
         plan = FakeCellPlan(cell, stand_in=stand_in, knobs=knobs)
         for seed in seeds:
             stage_id = f"{cell.id}#{seed}".replace("/", "-")
@@ -85,10 +94,10 @@ def sweep(seeds: tuple[int, ...] = (1, 2, 3), stand_in: bool = False) -> FakeSwe
             stages[stage_id] = Stage(
                 stage_id,
                 f"{cell.schedule} {cell.id} seed {seed}",
-                {"kind": "train"},
+                knobs,
                 seed,
                 parents,
-                tags={"role": cell.schedule},
+                tags={"role": cell.schedule, "task": cell.task},
                 cost={"seconds": 3.0},
             )
             plan.finals[seed] = stage_id

@@ -123,4 +123,15 @@ def test_blocked_cells_have_no_recipe_and_one_task_decides_nothing():
     report = build(fake, fake)
     assert [g["tasks"] for g in report["audit"]["methods"]] == [["sst2"]]
     claims = {claim["id"]: claim["verdict"] for claim in report["claims"]}
-    assert claims["t5/no-tuning"] == "undecided"
+    assert claims["t5/no-tuning"] == claims["t5/platon-is-tuned"] == "undecided"
+
+
+def test_that_a_competitor_is_tuned_is_a_claim_too():
+    def verdict(fake):
+        claims = build(fake, fake)["claims"]
+        return next(c["verdict"] for c in claims if c["id"] == "t5/platon-is-tuned")
+
+    fake = sweep()
+    assert verdict(fake) == "broken"  # equal recipes
+    set_knob(fake, "t5/mrpc/bert_base/platon/90", "method", "beta2", 0.95)
+    assert verdict(fake) == "held"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from math import sqrt
-from statistics import stdev
+from statistics import fmean, stdev
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from obert_sweeps.catalogue import tables
+from obert_sweeps.catalogue.cell import METRICS
+from obert_sweeps.catalogue.seeds import PUBLISHED_SEEDS
 from obert_sweeps.report.verdicts import (
     TOKENS,
     cell_verdict,
@@ -69,13 +70,27 @@ def test_the_band_by_hand():
     assert half_width(1, None, None) is None
 
 
-@pytest.mark.parametrize(("metrics", "mean"), [(("mnli", 0.9), 82.29), (("qqp", 0.9), 90.99)])
-def test_published_bands_reproduce_their_own_seeds(metrics, mean):
-    sd = tables._DEVIATIONS[metrics]["accuracy"]
-    three = [mean - sd, mean, mean + sd]  # their deviation is sd exactly
-    assert stdev(three) == pytest.approx(sd)
-    assert judge(three, mean, 1.0, s_pub=sd).verdict == "reproduced"
-    for value in three:
+CARDS = [  # (task, sparsity), metric, mean and deviation as the model cards print them
+    (("squad", 0.97), "f1", 85.98, 0.115),
+    (("squad", 0.97), "em", 78.11, 0.175),
+    (("mnli", 0.90), "accuracy", 82.29, 0.127),
+    (("mnli", 0.90), "accuracy_mm", 83.40, 0.015),
+    (("mnli", 0.97), "accuracy", 78.85, 0.281),
+    (("mnli", 0.97), "accuracy_mm", 79.80, 0.096),
+    (("qqp", 0.90), "accuracy", 90.99, 0.061),
+    (("qqp", 0.90), "f1", 87.81, 0.079),
+    (("qqp", 0.97), "accuracy", 89.76, 0.081),
+    (("qqp", 0.97), "f1", 86.35, 0.101),
+]
+
+
+@pytest.mark.parametrize(("where", "metric", "mean", "sd"), CARDS)
+def test_published_bands_reproduce_their_own_published_seeds(where, metric, mean, sd):
+    seeds = PUBLISHED_SEEDS[where][metric]
+    assert fmean(seeds) == pytest.approx(mean, abs=0.01)  # the cards cut digits off
+    assert stdev(seeds) == pytest.approx(sd, abs=0.001)
+    assert judge(seeds, mean, 1.0, s_pub=sd).verdict == "reproduced"
+    for value in seeds:  # also where only one of them had been run
         assert judge([value], mean, 1.0, s_pub=sd).verdict == "reproduced"
 
 
@@ -131,8 +146,13 @@ def test_mirrored_values_get_the_mirrored_verdict(drawn, published):
 
 
 def test_sizes_agree_within_their_margin():
-    assert judge([38.5], 38.2, 3.82, exact=True).verdict == "reproduced"
-    assert judge([45.0], 38.2, 3.82, exact=True).verdict == "better"  # larger than printed
+    size = dict(exact=True, lower_is_better=True)
+    assert judge([38.5], 38.2, 3.82, **size).verdict == "reproduced"
+    assert judge([45.0], 38.2, 3.82, **size).verdict == "worse"  # a larger file
+    assert judge([30.0], 38.2, 3.82, **size).verdict == "better"
+    assert judge([45.0], 38.2, 3.82, **size).difference == pytest.approx(6.8)
+    assert judge([40.0], 34.0, 3.4, exact=True).verdict == "better"  # compressed further
+    assert [m.name for m in METRICS.values() if m.lower_is_better] == ["file_mb"]
 
 
 def test_a_value_read_off_a_figure_is_not_tested_closely():

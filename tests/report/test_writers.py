@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from html.parser import HTMLParser
+from statistics import stdev
 
 import pytest
 from report.fake_sweep import sweep
@@ -12,7 +15,10 @@ from rich.console import Console
 
 from obert_sweeps.report import build, terminal, write
 from obert_sweeps.report.html import html
+from obert_sweeps.report.links import run_links
 from obert_sweeps.report.markdown import markdown
+from obert_sweeps.report.sheet import sheet
+from obert_sweeps.report.traces import Traces
 
 VOID = {"meta", "link", "br", "img", "hr", "use", "path"}
 
@@ -69,7 +75,7 @@ def report():
 
 
 def test_html_is_well_formed_and_self_contained(report):
-    page = html(report, plots=True)
+    page = html(report, Traces())
     reader = read(page)
     text = " ".join(" ".join(reader.text).split())
     for number in range(1, 6):
@@ -79,14 +85,17 @@ def test_html_is_well_formed_and_self_contained(report):
     outside = [a for a in reader.addresses if not a.startswith(("../stages/", "#", "data:"))]
     assert outside == []
     assert re.search(r"url\((?!#)|@import", page) is None
-    assert 'role="img" aria-label="Share of' in page
+    assert len(reader.ids) == len(set(reader.ids))  # also of the plots
+    assert len(re.findall(r"<svg", page)) == len(
+        re.findall(r'<svg role="img" aria-label="\w', page)
+    )
     cells = [i for i in reader.ids if re.match(r"t\d/", i)]
     assert len(cells) == len(set(cells)) == 69
     assert len(page) < 1_000_000
 
 
 def test_every_verdict_has_words_beside_its_colour(report):
-    page = html(report, plots=False)
+    page = html(report)
     badges = re.findall(r'<span class="v \w+">(.*?)</span> ([^<]*)</span>', page)
     assert badges and all(label.strip() for _, label in badges)
 
@@ -95,7 +104,7 @@ def test_tables_show_unselected_cells_as_such():
     fake = sweep(seeds=(1,), stand_in=True)
     for name, plan in fake.cells.items():
         plan.selected = name == "t4/sst2/bert_base/obert/90"
-    text = " ".join(read(html(build(fake, fake), plots=False)).text)
+    text = " ".join(read(html(build(fake, fake))).text)
     assert "not selected" in text and "92.20" in text and "Table 5:" not in text
 
 
@@ -106,6 +115,44 @@ def test_an_empty_report_renders():
     read(html(found))
     assert markdown(found).endswith("\n")
     assert terminal(found)
+
+
+def test_every_number_leads_to_its_stage_and_run(report):
+    final = next(e for e in report["cells"] if e["id"] == "t4/sst2/bert_base/obert/90")["finals"][
+        "1"
+    ]
+    page = html(report, run={final: "../wandb/offline-run-x/"}.get)
+    assert f'<a href="../stages/{final}/">92.20' in page
+    assert f'<a href="../wandb/offline-run-x/" aria-label="W&amp;B run of stage {final}"' in page
+
+
+def test_runs_are_linked_where_they_are_known(tmp_path):
+    for name in ("offline-run-20260101_1-3f", "offline-run-20260102_1-3f", "run-20260101_1-77"):
+        (tmp_path / "wandb" / name).mkdir(parents=True)
+    (tmp_path / "wandb" / "debug.log").touch()
+    offline = run_links(tmp_path, {"mode": "offline", "entity": "we", "project": "p"})
+    assert offline("3f") == "../wandb/offline-run-20260102_1-3f/"  # the newest start
+    assert offline("77") == "../wandb/run-20260101_1-77/" and offline("99") is None
+    assert run_links(tmp_path / "none", {})("3f") is None
+    online = run_links(tmp_path, {"mode": "online", "entity": "we", "project": "p"})
+    assert online("3f").endswith("/we/p/runs/3f") and online("3f").startswith("https://")
+
+
+def test_the_sheet_has_a_row_for_each_cell_and_metric(report):
+    rows = list(csv.DictReader(io.StringIO(sheet(report))))
+    assert len(rows) == len({(r["cell"], r["metric"]) for r in rows})
+    assert len({r["cell"] for r in rows}) == 69
+    (row,) = [r for r in rows if (r["cell"], r["metric"]) == ("t5/qqp/bert_base/obert/90", "f1")]
+    assert (row["published"], row["seeds"], row["cell_verdict"]) == ("87.1", "1 2", "reproduced")
+    assert float(row["measured"]) == pytest.approx(87.1)
+    assert float(row["sd"]) == pytest.approx(stdev([-0.05, 0.05]))
+    low, high = float(row["interval_low"]), float(row["interval_high"])
+    assert (low + high) / 2 == pytest.approx(87.1) and high - low == pytest.approx(
+        2 * 12.706 * 0.05, rel=1e-3
+    )
+    assert (row["epochs"], row["fisher_gradients"], row["examples"]) == ("8.0", "64.0", "3200.0")
+    missing = next(r for r in rows if r["cell"] == "t2/squad/bert_large/prune_ofa/95")
+    assert missing["published"] == "" and missing["metric_verdict"] == ""
 
 
 def test_markdown_tables_keep_their_width(report):
@@ -159,14 +206,19 @@ def test_every_writer_says_how_methods_were_compared():
 
 def test_files_are_whole_and_leave_no_part_behind(report, tmp_path):
     folder = tmp_path / "store" / "report"
-    paths = write(report, folder, plots=False)
-    assert sorted(p.name for p in folder.iterdir()) == ["report.html", "report.json", "report.md"]
+    paths = write(report, folder)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "report.csv",
+        "report.html",
+        "report.json",
+        "report.md",
+    ]
     assert sorted(paths) == sorted(folder.iterdir())
     assert json.loads((folder / "report.json").read_text("utf-8")) == json.loads(json.dumps(report))
 
 
 def test_a_failing_write_keeps_the_old_files(report, tmp_path, monkeypatch):
-    write(report, tmp_path, plots=False)
+    write(report, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
     def fail(*_: object) -> None:
@@ -174,9 +226,9 @@ def test_a_failing_write_keeps_the_old_files(report, tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write(report, tmp_path, plots=False)
+        write(report, tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_the_same_report_gives_the_same_bytes(report):
-    assert html(report) == html(report)
+    assert html(report, Traces()) == html(report, Traces())

@@ -1,0 +1,46 @@
+"""How much published results vary over seeds: the only ones the authors printed seed by seed.
+
+From the model cards of the released oBERT checkpoints (BERT-base, unstructured), as printed there.
+They were distilled, which table 5's cells are not: the nearest to a published deviation there is.
+"""
+
+from __future__ import annotations
+
+from statistics import stdev
+
+from .cell import Cell
+
+PUBLISHED_SEEDS: dict[tuple[str, float], dict[str, tuple[float, ...]]] = {
+    # (task, sparsity) -> metric -> a value a seed
+    ("squad", 0.97): {  # oBERT-12-downstream-pruned-unstructured-97-squadv1
+        "f1": (86.06, 86.04, 85.85),
+        "em": (78.28, 78.12, 77.93),
+    },
+    ("mnli", 0.90): {  # oBERT-12-upstream-pruned-unstructured-90-finetuned-mnli
+        "accuracy": (82.40, 82.15, 82.32),
+        "accuracy_mm": (83.40, 83.41, 83.38),
+    },
+    ("mnli", 0.97): {  # oBERT-12-upstream-pruned-unstructured-97-finetuned-mnli
+        "accuracy": (78.55, 78.88, 79.11),
+        "accuracy_mm": (79.90, 79.78, 79.71),
+    },
+    ("qqp", 0.90): {  # oBERT-12-upstream-pruned-unstructured-90-finetuned-qqp-v2
+        "accuracy": (90.94, 91.00, 90.94, 91.07),
+        "f1": (87.79, 87.81, 87.73, 87.92),
+    },
+    ("qqp", 0.97): {  # oBERT-12-upstream-pruned-unstructured-97-finetuned-qqp
+        "accuracy": (89.85, 89.72, 89.70),
+        "f1": (86.41, 86.42, 86.24),
+    },
+}
+
+
+def published_deviation(cell: Cell, metric: str) -> float | None:
+    """Standard deviation over published seeds (n - 1), in points; None where there are none.
+
+    Of the same model, method, pattern, task and sparsity as the cell.
+    """
+    if (cell.method, cell.model, cell.pattern) != ("obert", "bert_base", "unstructured"):
+        return None
+    seeds = PUBLISHED_SEEDS.get((cell.task, cell.sparsity), {}).get(metric)
+    return stdev(seeds) if seeds else None

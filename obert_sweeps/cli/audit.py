@@ -1,0 +1,57 @@
+"""`audit`: what each method sets per task and was given; fails where "tuning-free" is not so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ..plan import make_plan
+from ..report import build, fairness, words
+from ..request import Loaded
+from ..store import Store
+from .answer import console, print_json
+
+GIVEN = ("epochs", "upstream_epochs", "examples", "fisher_gradients", "cpu_seconds", "gpu_seconds")
+
+
+def main(loaded: Loaded) -> int:
+    report = build(make_plan(loaded), Store(str(loaded.request.store)))
+    document = {**report["audit"], "given": fairness(report)}
+    if loaded.request.format == "json":
+        print_json(document)
+    else:
+        show(document)
+    return 0 if document["ok"] else 1
+
+
+def show(document: Mapping[str, Any]) -> None:
+    out = console()
+    out.print(given(document["given"]))
+    for group in document["methods"]:
+        if len(group["tasks"]) > 1:
+            where = f"table {group['table']}  {words.method(group)}"
+            out.print(Text(f"{where}: {words.knobs(group)}"))
+    for item in document["violations"]:
+        values = ", ".join(f"{task} {value}" for task, value in item["values"].items())
+        line = f"{item['method']} is called tuning-free, but sets {item['knob']} per task: {values}"
+        out.print(Text(line, "red"))
+
+
+def given(rows: list[Mapping[str, Any]]) -> Table:
+    """Means over tasks and seeds, beyond the dense model; a dash for what is not known yet."""
+    table = Table("table", "method", "tasks", "recovery (document)", "knobs", *GIVEN, box=None)
+    for row in rows:
+        group = row["knobs"]
+        knobs = str(len(group["knobs"])) if group and len(group["tasks"]) > 1 else "–"
+        table.add_row(
+            str(row["table"]),
+            words.method(row),
+            str(len(row["tasks"])),
+            words.mean_recovery(row),
+            knobs,
+            *(words.effort(row, name) for name in GIVEN),
+        )
+    return table

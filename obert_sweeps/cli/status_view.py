@@ -1,0 +1,105 @@
+"""`status` as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..sweep.progress import duration
+from .answer import console
+
+LISTED = 40  # stages; of more, those that are done or waiting are counted by kind
+NAMED = 3  # blocked cells with the same reason
+STYLES = {"done": "green", "running": "cyan", "failed": "red", "blocked": "yellow"}
+
+
+def show(document: Mapping[str, Any], out: Console | None = None) -> None:
+    """Stages, what is wrong and where to look, how far it all is."""
+    out = out or console()
+    stages = document["stages"]
+    fold = len(stages) > LISTED
+    table = Table("stage", "what", "state", "", box=None)
+    for row in stages:
+        if not fold or row["state"] in ("running", "failed"):
+            table.add_row(
+                row["id"][:8],
+                Text(row["name"]),
+                Text(row["state"], STYLES.get(row["state"], "")),
+                Text(detail(row)),
+            )
+    if table.row_count:
+        out.print(table)
+    if fold:
+        out.print(by_kind(document))
+    out.print()
+    for row in stages:
+        if row["state"] == "failed":
+            out.print(Text(f"failed   {row['name']}: {row['reason']}  (log: {row['log']})", "red"))
+    for reason, cells in blocked(document).items():
+        more = f" and {len(cells) - NAMED} more" if len(cells) > NAMED else ""
+        out.print(Text(f"blocked  {', '.join(cells[:NAMED])}{more}: {reason}", "yellow"))
+    out.print(Text(summary(document)))
+
+
+def blocked(document: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Reason -> the cells it blocks: many share one."""
+    found: dict[str, list[str]] = {}
+    for cell in document["cells"]:
+        if cell["state"] == "blocked":
+            found.setdefault(cell.get("reason", "a stage it needs failed"), []).append(cell["id"])
+    return found
+
+
+def by_kind(document: Mapping[str, Any]) -> Table:
+    """One line for each kind of stage."""
+    states = ("done", "running", "failed", "blocked", "waiting")
+    table = Table("kind of stage", *states, box=None)
+    kinds: dict[str, dict[str, int]] = {}
+    for row in document["stages"]:
+        of_kind = kinds.setdefault(row["kind"], dict.fromkeys(states, 0))
+        of_kind[row["state"]] += 1
+    for kind, counts in kinds.items():
+        table.add_row(kind, *(str(count or "") for count in counts.values()))
+    return table
+
+
+def summary(document: Mapping[str, Any]) -> str:
+    """12/40 stages done, 2 running; 5/16 cells complete; about 3 h of work left; 210 MB in runs."""
+    counts = dict(document["counts"])
+    total = sum(counts.values())
+    parts = [f"{counts.pop('done', 0)}/{total} stages done"]
+    parts += [f"{n} {state}" for state, n in counts.items()]
+    complete = sum(cell["state"] == "done" for cell in document["cells"])
+    told = [", ".join(parts), f"{complete}/{len(document['cells'])} cells complete"]
+    if document["seconds_left"]:
+        told.append(f"about {duration(document['seconds_left'])} of work left")
+    told.append(f"{document['bytes'] / 1e6:.1f} MB in {document['store']}")
+    return "; ".join(told)
+
+
+def detail(row: Mapping[str, Any]) -> str:
+    """What a stage came to, why it did not, or how far it is."""
+    if row["state"] == "done":
+        numbers = " ".join(
+            f"{k} {v:.2f}" if v is not None else f"{k} undefined" for k, v in row["metrics"].items()
+        )
+        return numbers if row["status"] == "done" else f"{row['status']} {numbers}"
+    if row["state"] in ("failed", "blocked"):
+        return str(row["reason"])
+    progress = row.get("progress") or {}
+    parts = []
+    if "epochs" in progress:
+        parts.append(f"epoch {progress['epoch']:.1f} of {progress['epochs']:g}")
+    elif "step" in progress:
+        parts.append(f"step {progress['step']}")
+    if row["state"] == "running":
+        if progress.get("samples_per_second"):
+            parts.append(f"{progress['samples_per_second']:.0f} samples/s")
+        if row.get("seconds_left") is not None:
+            parts.append(f"{duration(row['seconds_left'])} left")
+        parts.append(str(row["holder"]))
+    return ", ".join(parts)

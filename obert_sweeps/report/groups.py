@@ -1,0 +1,47 @@
+"""Cells as the plots show them: in groups that compare, with names and values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..catalogue.cell import METHODS, METRICS, TASKS, primary_metric
+
+Entry = Mapping[str, Any]
+Groups = Mapping[str, Sequence[Entry]]
+
+
+def groups(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Cells that compete with each other or show the same model at several sparsities."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        table = f"Table {entry['table']}" if entry["table"] else "Own cells"
+        name = f"{table}, {TASKS.get(entry['task'], entry['task'])}"
+        found.setdefault(name, []).append(entry)
+    return found
+
+
+def label(method: str) -> str:
+    return METHODS.get(method, method)
+
+
+def value(entry: Entry, of: str = "measured") -> float | None:
+    """The primary metric; None where it was not measured, printed or is of a diverged model."""
+    if of == "measured" and entry["diverged"] == entry["seeds"]:
+        return None
+    found: float | None = entry[of].get(primary_metric(entry["task"]))
+    return found
+
+
+def methods(entries: Iterable[Entry]) -> list[str]:
+    found = dict.fromkeys(e["method"] for e in entries)
+    return [m for m in METHODS if m in found] + [m for m in found if m not in METHODS]
+
+
+def title(group: str, entries: Sequence[Entry]) -> str:
+    metric = primary_metric(entries[0]["task"])
+    return f"{group}: {METRICS[metric].label}"
+
+
+def short(text: str) -> str:
+    return text if len(text) <= 19 else text[:18] + "…"

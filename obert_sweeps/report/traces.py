@@ -1,0 +1,185 @@
+"""What the plots need beyond the report's numbers, read from the stages' folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol
+
+from ..catalogue.cell import primary_metric
+from ..schema import Stage
+from .source import CellPlan, PlanView, StoreView, ancestors
+
+POINTS = 150  # of a curve; a paper-scale stage has thousands of records
+
+Line = list[tuple[float, float]]
+Curve = tuple[str, str, str, str]  # task, model, pattern, stage it starts from
+
+
+class Folder(Protocol):
+    path: Path
+
+    def read_json(self, name: str) -> Any | None: ...
+
+    def last_record(self) -> dict[str, Any] | None: ...
+
+
+class FolderView(StoreView, Protocol):
+    def folder(self, stage_id: str) -> Folder: ...
+
+    def ids(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Span:
+    """When a stage ran, in seconds since the epoch, and where."""
+
+    stage: str
+    name: str
+    role: str
+    host: str
+    start: float
+    end: float
+    resumed: bool  # it was interrupted: part of the time is not its own
+
+
+@dataclass
+class Traces:
+    """By cell id, of its first finished seed: `curves` ("score" and "loss" over epochs on the
+    cell's task) and `layers` (matrix -> share that is zero)."""
+
+    curves: dict[str, dict[str, Line]] = field(default_factory=dict)
+    layers: dict[str, dict[str, float]] = field(default_factory=dict)
+    spans: list[Span] = field(default_factory=list)
+    one_shot: dict[Curve, dict[str, dict[float, float]]] = field(default_factory=dict)
+
+
+def read_traces(plan: PlanView, store: FolderView) -> Traces:
+    """Traces of the selected cells; one-shot curves of all that the store holds."""
+    found = Traces(one_shot=one_shot_curves(store))
+    selected = [cell for cell in plan.cells.values() if cell.selected]
+    for cell in selected:
+        final = next((i for i in cell.finals.values() if store.result(i)), None)
+        if final is None:
+            continue
+        name = cell.cell.id
+        found.curves[name] = _curves(own_training(cell, plan, final), cell.cell.task, store)
+        found.layers[name] = ((store.result(final) or {}).get("sparsity") or {}).get("layers") or {}
+    for stage_id in dict.fromkeys(i for cell in selected for i in cell.stages):
+        if stage_id in plan.stages and (span := _span(plan.stages[stage_id], store)) is not None:
+            found.spans.append(span)
+    return found
+
+
+def own_training(cell: CellPlan, plan: PlanView, final: str) -> list[Stage]:
+    """The stages on the cell's task that its dense model does not need, in order."""
+    baseline = plan.cells.get(cell.cell.baseline or "")
+    shared = set(baseline.stages) if baseline is not None else set()
+    stages = [plan.stages[i] for i in ancestors(final, plan.stages) if i in plan.stages]
+    return [s for s in stages if s.id not in shared and s.tags.get("task") == cell.cell.task]
+
+
+def _curves(stages: Sequence[Stage], task: str, store: FolderView) -> dict[str, Line]:
+    lines: dict[str, Line] = {"score": [], "loss": []}
+    metric, before = primary_metric(task), 0.0
+    for stage in stages:
+        for record in records(store.folder(stage.id).path / "metrics.jsonl"):
+            x = before + float(record.get("epoch", 0.0))
+            score, loss = (record.get("metrics") or {}).get(metric), record.get("loss")
+            if score is not None:
+                lines["score"].append((x, score))
+            if loss is not None:
+                lines["loss"].append((x, loss))
+        before += float(stage.recipe.get("training", {}).get("epochs", 0.0))
+    return lines
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """At most POINTS evaluations and as many other records, evenly chosen, in their order."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    evaluations = [b'"metrics"' in line for line in lines]
+    chosen = sorted(
+        _evenly([i for i, e in enumerate(evaluations) if e])
+        + _evenly([i for i, e in enumerate(evaluations) if not e])
+    )
+    found = []
+    for i in chosen:
+        try:
+            record = json.loads(lines[i])
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+    return found
+
+
+def _evenly(indices: list[int]) -> list[int]:
+    """At most POINTS of them, the last one among them."""
+    if len(indices) <= POINTS:
+        return indices
+    step = (len(indices) - 1) / (POINTS - 1)
+    return [indices[round(k * step)] for k in range(POINTS)]
+
+
+def _span(stage: Stage, store: FolderView) -> Span | None:
+    """From its last record back by what it cost, or from its first record if it was resumed."""
+    result = store.result(stage.id)
+    folder = store.folder(stage.id)
+    last = folder.last_record() if result is not None else None
+    if result is None or last is None or "time" not in last:
+        return None
+    seconds = float((result.get("cost") or {}).get("seconds") or 0.0)
+    end = float(last["time"])
+    first = next(iter(records(folder.path / "metrics.jsonl")), last).get("time", end)
+    resumed = end - first > seconds + 1.0
+    start = first if resumed else end - seconds
+    host = str((result.get("environment") or {}).get("host") or "?")
+    role = stage.tags.get("role", "")
+    return Span(stage.id, stage.name, role, host, start, end, resumed)
+
+
+def one_shot_curves(store: FolderView) -> dict[Curve, dict[str, dict[float, float]]]:
+    """Method -> level -> score, for stages that prune and do not train; level 0 is the dense model.
+
+    A curve's stages start from the same model; scores are means over seeds.
+    """
+    found: dict[Curve, dict[str, dict[float, list[float]]]] = {}
+    for stage_id in store.ids():
+        stage = store.folder(stage_id).read_json("stage.json")
+        if not isinstance(stage, dict) or not _prunes_at_once(stage["recipe"]):
+            continue
+        if (result := store.result(stage_id)) is None:
+            continue
+        recipe, start = stage["recipe"], stage["parents"].get("start")
+        task = recipe["task"]["name"]
+        score = (result.get("metrics") or {}).get(primary_metric(task))
+        if start is None or score is None:
+            continue
+        curve = (task, recipe["model"]["name"], recipe["sparsity"]["pattern"], start)
+        points = found.setdefault(curve, {}).setdefault(stage["tags"]["method"], {})
+        points.setdefault(float(recipe["sparsity"]["level"]), []).append(float(score))
+    return {
+        curve: {
+            method: _dense_point(curve, store) | {x: fmean(y) for x, y in points.items()}
+            for method, points in lines.items()
+        }
+        for curve, lines in found.items()
+    }
+
+
+def _prunes_at_once(recipe: Mapping[str, Any]) -> bool:
+    training = recipe.get("training") or {}
+    level = (recipe.get("sparsity") or {}).get("level") or 0.0
+    return level > 0 and training.get("epochs") == 0 and training.get("pruning") is not None
+
+
+def _dense_point(curve: Curve, store: FolderView) -> dict[float, float]:
+    metrics = (store.result(curve[3]) or {}).get("metrics") or {}
+    score = metrics.get(primary_metric(curve[0]))
+    return {} if score is None else {0.0: float(score)}

@@ -1,0 +1,104 @@
+"""`status`: what stands in the store, in words and numbers."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from obert_sweeps.cli.status import describe
+from obert_sweeps.cli.status_view import LISTED, show, summary
+from obert_sweeps.schema import Stage
+from obert_sweeps.store import Store
+
+
+def stage(name, parents=(), seconds=10.0):
+    recipe = {"training": {"batch_size": 32}}
+    tags = {"role": name.split("-")[0]}
+    starts = {f"start{i}": p for i, p in enumerate(parents)}
+    return Stage(name, f"{name} seed 1", recipe, 1, starts, tags=tags, cost={"seconds": seconds})
+
+
+def plan_of(stages, blocked=None):
+    cells = [
+        SimpleNamespace(
+            cell=SimpleNamespace(id=f"t5/{s.id}"), stages=[*s.parents.values(), s.id], blocked=None
+        )
+        for s in stages
+    ]
+    cells += [
+        SimpleNamespace(cell=SimpleNamespace(id=f"t4/{k}"), stages=[], blocked="no data: say x")
+        for k in range(blocked or 0)
+    ]
+    return SimpleNamespace(wanted=lambda: stages, selected=lambda: cells)
+
+
+def finish(store, name, seconds):
+    content = {"id": name, "status": "done", "metrics": {"f1": 88.5}, "cost": {"seconds": seconds}}
+    store.folder(name).write_json("result.json", content)
+
+
+def screen(document):
+    out = io.StringIO()
+    show(document, Console(file=out, width=200))
+    return out.getvalue()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(str(tmp_path))
+
+
+def test_each_state_with_its_reason(store):
+    stages = [
+        stage("dense"),
+        stage("prune", ["dense"]),
+        stage("broken", ["dense"]),
+        stage("after", ["broken"]),
+        stage("later", ["prune"]),
+    ]
+    finish(store, "dense", 20.0)
+    store.folder("broken").write_json("failure.json", {"reason": "no such column"})
+    record = {"step": 40, "steps": 100, "epoch": 0.8, "epochs": 2.0, "samples_per_second": 64.0}
+    with store.folder("prune").lease("me"):
+        store.folder("prune").append(record)
+        document = describe(plan_of(stages), store)
+    states = {row["id"]: row["state"] for row in document["stages"]}
+    assert states == {
+        "dense": "done", "prune": "running", "broken": "failed", "after": "blocked",
+        "later": "waiting",
+    }  # fmt: skip
+    running = next(row for row in document["stages"] if row["id"] == "prune")
+    assert running["seconds_left"] == 60 * 32 / 64  # steps left, rows a step, rows a second
+    # dense took twice what was planned: later's 10 s are 20, and prune says itself what is left.
+    assert document["seconds_left"] == 30 + 20
+    text = screen(document)
+    assert "epoch 0.8 of 2, 64 samples/s, 30 s left, me" in text
+    (failed,) = [line for line in text.splitlines() if line.startswith("failed")]
+    assert "no such column" in failed and str(store.folder("broken").path / "log.txt") in failed
+    assert "parent broken failed" in text
+    assert "1/5 stages done, 1 running, 1 failed, 1 blocked, 1 waiting" in text
+    assert "1/5 cells complete; about 50 s of work left" in text
+
+
+def test_before_anything_is_finished_no_time_is_promised(store):
+    document = describe(plan_of([stage("dense")]), store)
+    assert document["seconds_left"] is None and "left" not in summary(document)
+
+
+def test_a_long_plan_is_told_by_kind(store):
+    stages = [stage(f"dense-{k}") for k in range(LISTED)] + [stage("prune-0")]
+    for k in range(3):
+        finish(store, f"dense-{k}", 1.0)
+    store.folder("prune-0").write_json("failure.json", {"reason": "too large"})
+    text = screen(describe(plan_of(stages), store))
+    assert "dense-7" not in text and "prune-0 seed 1: too large" in text
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("dense")]
+    assert line.split() == ["dense", "3", str(LISTED - 3)]
+
+
+def test_cells_with_one_reason_share_a_line(store):
+    text = screen(describe(plan_of([stage("dense")], blocked=5), store))
+    assert "blocked  t4/0, t4/1, t4/2 and 2 more: no data: say x" in text
