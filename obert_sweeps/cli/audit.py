@@ -45,7 +45,7 @@ def given(rows: list[Mapping[str, Any]]) -> Table:
     table = Table("table", "method", "tasks", "recovery (document)", "knobs", *GIVEN, box=None)
     for row in rows:
         group = row["knobs"]
-        knobs = str(len(group["knobs"])) if group and len(group["tasks"]) > 1 else "–"
+        knobs = str(words.knob_count(group)) if group and len(group["tasks"]) > 1 else "–"
         table.add_row(
             str(row["table"]),
             words.method(row),

@@ -213,10 +213,16 @@ def _ends(values: list[float]) -> list[float]:
     return sorted({min(values), max(values)})
 
 
+def knob_count(group: Mapping[str, Any]) -> int:
+    """Per-task knobs that a method's authors set, those that no recipe here takes included."""
+    return len(group["knobs"]) + len(group.get("not_taken", []))
+
+
 def knobs(group: Mapping[str, Any]) -> str:
     names = [knob["knob"] for knob in group["knobs"]]
     names += [f"{knob['knob']} (not taken here)" for knob in group.get("not_taken", [])]
-    text = f"{len(names)}: {', '.join(names)}" if names else "no per-task knob"
+    count = f"{len(names)} per-task knob{'' if len(names) == 1 else 's'}"
+    text = f"{count} ({', '.join(names)})" if names else "no per-task knob"
     stopping = [knob["knob"] for knob in group["early_stopping"]]
     return text + (f" (early stopping: {', '.join(stopping)})" if stopping else "")
 

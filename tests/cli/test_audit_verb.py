@@ -50,4 +50,4 @@ def test_a_competitor_may_be_tuned(ask):
     fake = sweep()
     plant(fake, "t5/mrpc/bert_base/platon/90", "beta2", 0.95)
     code, out = ask(fake)
-    assert code == 0 and "table 5  PLATON 90: method.beta2" in out
+    assert code == 0 and "table 5  PLATON 90: 1 per-task knob (method.beta2)" in out
