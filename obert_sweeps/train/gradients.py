@@ -28,7 +28,7 @@ from .grouped import GroupedGradients, Uses, uses_of
 _PURPOSE = 7  # keeps the order of these rows apart from that of training
 
 # Measured on one core (docs/results/2026-11-26-gradients.md); a GPU wants more at once.
-_PASS_TOKENS = {"cpu": 1024, "cuda": 4096}  # in a pass, padding included
+_PASS_TOKENS = {"cpu": 512, "cuda": 4096}  # in a pass, padding included
 _HELD_BYTES = {"cpu": 2**30, "cuda": 2**32}  # inputs and output gradients between passes, about
 _AT_MOST = 32  # mini-batches at a time: a layer's gradients are as many times its weights
 
