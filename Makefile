@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types clean
+.PHONY: help setup demo test check lint types deepsparse clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -14,7 +14,7 @@ setup: $(READY)  ## .venv with everything for development (about two minutes, on
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) with $(PYTHON): about two minutes and 2 GB, once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,deploy]'
 	@touch $@
 
 demo: setup  ## every cell whose method is built, small, on generated data; then the report
@@ -33,6 +33,17 @@ types: setup  ## mypy
 
 check: lint types test  ## all that CI runs: lint, types, the tests and the slow tests
 	@$(BIN)/python -m pytest -m 'slow and not gpu and not net'
+
+deepsparse: .venv-deepsparse/.ready  ## DeepSparse's own environment (its licence: evaluation only)
+
+.venv-deepsparse/.ready: constraints-deepsparse.txt
+	@echo "DeepSparse Community License: evaluation in development and testing only, no production."
+	@echo "Installing it accepts that licence; its text comes with the package. Analytics stay off."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info > (3, 12) and "DeepSparse 1.8.0 needs Python 3.11 or older: make deepsparse PYTHON=python3.11")'
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check -c constraints-deepsparse.txt deepsparse
+	@NM_DISABLE_ANALYTICS=1 $(@D)/bin/python -c 'import deepsparse; print("DeepSparse", deepsparse.__version__)'
+	@touch $@
 
 clean:  ## caches and build outputs (not .venv, not runs/)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

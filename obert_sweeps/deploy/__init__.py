@@ -1,0 +1,1 @@
+"""Compound compression's end: export, sizes, engines and what they gain. No imports here."""

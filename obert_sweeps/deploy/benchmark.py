@@ -1,0 +1,161 @@
+"""Throughput and latency of a dense and a compressed model, in turn, in each engine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..schema import Runtime, StageError
+from ..train.machine import environment
+from .agreement import difference, tolerance
+from .engines.base import Arrays, Engine, Outcome
+from .engines.onnx_runtime import OnnxRuntime
+
+Side = str  # dense or compressed
+
+
+@dataclass
+class Plan:
+    """What is measured. `inputs(batch, length)` gives a batch of exactly that shape.
+
+    `check` is the shape at which engines are compared before they are timed.
+    """
+
+    dense: Path
+    compressed: Path
+    inputs: Callable[[int, int], Arrays]
+    shapes: Sequence[tuple[int, int]]
+    warmup: int = 2
+    repeats: int = 10
+    check: tuple[int, int] | None = None
+    quantized: bool = True  # whether the compressed model is
+
+    def folders(self) -> dict[Side, Path]:
+        return {"dense": self.dense, "compressed": self.compressed}
+
+
+def benchmark(
+    plan: Plan,
+    makers: Sequence[tuple[type[Engine], dict[str, Any]]],
+    threads: int = 1,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """One document: the machine, and for each engine its version, flags, checks and figures.
+
+    An engine that is not here is reported with what it takes to get it (`missing`), one that
+    fails or computes something else than ONNX Runtime with `wrong`; neither has figures.
+    """
+    expected = reference(plan, threads)
+    how = Runtime(store="", threads=threads)
+    report: dict[str, Any] = {
+        "machine": environment(how, torch.device("cpu")),
+        "threads": threads,
+        "warmup": plan.warmup,
+        "repeats": plan.repeats,
+        "engines": [],
+    }
+    for kind, options in makers:
+        note(kind.name)
+        if (mend := kind.missing()) is not None:
+            report["engines"].append({"engine": kind.name, "missing": mend})
+            continue
+        report["engines"].append(measure(plan, kind, {**options, "threads": threads}, expected))
+    return report
+
+
+def reference(plan: Plan, threads: int) -> dict[Side, dict[str, np.ndarray]]:
+    """ONNX Runtime's logits of both models on the batch that engines are checked with."""
+    found = {}
+    batch = plan.inputs(*(plan.check or plan.shapes[0]))
+    for side, folder in plan.folders().items():
+        engine = OnnxRuntime(threads=threads)
+        engine.load(folder)
+        found[side] = engine.run(batch).logits
+        engine.close()
+    return found
+
+
+def measure(
+    plan: Plan,
+    kind: type[Engine],
+    options: dict[str, Any],
+    expected: dict[Side, dict[str, np.ndarray]],
+) -> dict[str, Any]:
+    """One engine: both models loaded, checked, and timed in turn."""
+    row: dict[str, Any] = {"engine": kind.name}
+    engines: dict[Side, Engine] = {}
+    try:
+        for side, folder in plan.folders().items():
+            engine_of_side = kind.beside() if side == "dense" else kind
+            engines[side] = engine_of_side(**options)
+            engines[side].load(folder)
+        batch = plan.inputs(*(plan.check or plan.shapes[0]))
+        for side, engine in engines.items():
+            apart = difference(
+                engine.run(batch).logits, expected[side], np.asarray(batch["attention_mask"])
+            )
+            row[side] = {"difference": apart}
+            allowed = tolerance(plan.quantized and side == "compressed", engine.reduced)
+            if apart > allowed:
+                raise StageError(
+                    f"its logits of the {side} model differ from ONNX Runtime's by {apart:.3g}"
+                    f" (relative RMS; at most {allowed:g} is right)"
+                )
+        figures = [timed(plan, engines, shape) for shape in plan.shapes]
+        for side, engine in engines.items():
+            row[side] |= engine.describe()
+        return {**row, "figures": figures}
+    except StageError as error:
+        return {**row, "wrong": str(error)}
+    finally:
+        for engine in engines.values():
+            engine.close()
+
+
+def timed(plan: Plan, engines: dict[Side, Engine], shape: tuple[int, int]) -> dict[str, Any]:
+    """Both models at one batch and length, a repeat of each in turn.
+
+    `speedup` is of wall times, what a user waits; `cpu_speedup` of CPU times, which work of others
+    on the same cores disturbs less.
+    """
+    batch = plan.inputs(*shape)
+    runs: dict[Side, list[Outcome]] = {side: [] for side in engines}
+    for _ in range(plan.warmup):
+        for engine in engines.values():
+            engine.run(batch)
+    for _ in range(plan.repeats):
+        for side, engine in engines.items():
+            runs[side].append(engine.run(batch))
+    figures: dict[str, Any] = {"batch": shape[0], "length": shape[1]}
+    for side, outcomes in runs.items():
+        times = [outcome.seconds for outcome in outcomes]
+        figures[side] = {
+            "median_ms": 1e3 * statistics.median(times),
+            "p95_ms": 1e3 * float(np.percentile(times, 95)),
+            "cpu_ms": 1e3 * statistics.median(outcome.cpu_seconds for outcome in outcomes),
+            "throughput": shape[0] / statistics.median(times),
+        }
+    for name, key in (("speedup", "median_ms"), ("cpu_speedup", "cpu_ms")):
+        figures[name] = figures["dense"][key] / figures["compressed"][key]
+    return figures
+
+
+def random_inputs(vocab_size: int, seed: int = 0) -> Callable[[int, int], dict[str, np.ndarray]]:
+    """Batches of random tokens without padding: for timing, where what the tokens say is no matter.
+
+    The document's figures count padding as computed, so full rows are like its own.
+    """
+
+    def batch(rows: int, length: int) -> dict[str, np.ndarray]:
+        ids = np.random.default_rng(seed).integers(0, vocab_size, (rows, length))
+        types = np.zeros_like(ids)
+        types[:, length // 2 :] = 1
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
+
+    return batch

@@ -1,0 +1,1 @@
+"""Inference engines behind one protocol: load, run, describe. No imports here."""

@@ -1,0 +1,104 @@
+"""PyTorch with 2:4 sparse weights on a GPU's sparse tensor cores (cuSPARSELt or CUTLASS)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...schema import StageError
+from .base import Engine
+from .torch_dense import DTYPES, TorchDense
+
+
+class Torch2of4(TorchDense):
+    """Linear layers whose weights are 2:4 become `to_sparse_semi_structured`; the rest is dense.
+
+    Half precision and compiled by default: float32 has no sparse kernels worth timing, and eager
+    mode is bound by launches at small batches.
+    """
+
+    name = "torch-2of4"
+
+    def __init__(
+        self,
+        *,
+        threads: int = 1,
+        device: str = "cuda",
+        precision: str = "fp16",
+        compiled: bool = True,
+    ) -> None:
+        super().__init__(threads=threads, device=device, precision=precision, compiled=compiled)
+        if precision == "fp32":
+            raise StageError("2:4 kernels compute in 16 bits: choose precision fp16 or bf16")
+
+    @classmethod
+    def missing(cls) -> str | None:
+        if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0):
+            return None
+        found = (
+            f"this one, {torch.cuda.get_device_name()}, has"
+            f" {'.'.join(map(str, torch.cuda.get_device_capability()))}"
+            if torch.cuda.is_available()
+            else "torch sees none"
+        )
+        return (
+            f"it needs a GPU with compute capability >= 8.0 (Ampere or later); {found}. Run it on"
+            " such a machine with a CUDA build of torch."
+        )
+
+    @classmethod
+    def beside(cls) -> type[Engine]:
+        return TorchDense
+
+    def prepare(self, model: Any) -> Any:
+        model = model.to(self.device, DTYPES[self.precision])
+        self.sparse = sparsify(model)
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        facts = super().describe()
+        facts["flags"]["backend"] = self.backend()
+        return {**facts, "sparse_layers": len(self.sparse)}
+
+    @staticmethod
+    def backend() -> str:
+        from torch.sparse import SparseSemiStructuredTensor
+
+        cusparselt = torch.backends.cusparselt.is_available()
+        forced = SparseSemiStructuredTensor._FORCE_CUTLASS
+        return "cuSPARSELt" if cusparselt and not forced else "CUTLASS"
+
+
+def two_of_four(model: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers with at most two non-zeros in every four of a row, and some in all.
+
+    StageError if there is none: the model was not pruned 2:4.
+    """
+    found = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and layer.weight.shape[1] % 4 == 0:
+            groups = layer.weight.detach().unflatten(1, (-1, 4)).count_nonzero(dim=2)
+            if int(groups.max()) <= 2 and int(groups.sum()) > 0:
+                found[name] = layer
+    if not found:
+        raise StageError(
+            "no linear layer of the model has 2:4 sparse weights. Export one that was pruned with"
+            " pattern 2of4."
+        )
+    return found
+
+
+def sparsify(model: nn.Module) -> list[str]:
+    """Store 2:4 weights compressed, on the GPU; the names of their layers."""
+    from torch.sparse import to_sparse_semi_structured
+
+    layers = two_of_four(model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*prototype.*", category=UserWarning)
+        for layer in layers.values():
+            sparse = to_sparse_semi_structured(layer.weight.detach())
+            layer.weight = nn.Parameter(sparse, requires_grad=False)
+    return list(layers)

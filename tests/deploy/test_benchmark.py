@@ -1,0 +1,141 @@
+"""What is timed, in which order, and that a wrong or missing engine gets no figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from exported import Exports
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_bert import VOCABULARY
+
+from obert_sweeps.deploy.agreement import FLOAT, INT8, REDUCED, difference, tolerance
+from obert_sweeps.deploy.benchmark import Plan, benchmark, random_inputs
+from obert_sweeps.deploy.engines.base import Arrays, Engine, Outcome
+from obert_sweeps.deploy.engines.onnx_runtime import OnnxRuntime
+from obert_sweeps.deploy.engines.openvino_cpu import OpenVino
+from obert_sweeps.deploy.engines.torch_2of4 import Torch2of4
+from obert_sweeps.deploy.engines.torch_dense import TorchDense
+from obert_sweeps.schema import StageError
+
+
+class Scripted(OnnxRuntime):
+    """ONNX Runtime's logits, at the times of a script; remembers the order of its runs."""
+
+    name = "scripted"
+    times: ClassVar[dict[str, list[float]]] = {}
+    ran: ClassVar[list[str]] = []
+
+    def load(self, folder: Path) -> None:
+        super().load(folder)
+        self.side = folder.name
+
+    def run(self, inputs: Arrays) -> Outcome:
+        outcome = super().run(inputs)
+        Scripted.ran.append(self.side)
+        mine = sum(side == self.side for side in Scripted.ran)
+        seconds = Scripted.times[self.side][mine - 1]
+        return Outcome(outcome.logits, seconds, 2 * seconds if self.side == "dense" else seconds)
+
+
+class Wrong(OnnxRuntime):
+    """Right on the dense model; on the compressed one like what was seen of an engine once."""
+
+    name = "wrong"
+
+    def run(self, inputs: Arrays) -> Outcome:
+        outcome = super().run(inputs)
+        if self.file.name != "model.onnx":
+            outcome.logits = {name: array * 0.05 for name, array in outcome.logits.items()}
+        return outcome
+
+
+class Broken(OnnxRuntime):
+    name = "broken"
+
+    def load(self, folder: Path) -> None:
+        raise StageError("it does not take this graph")
+
+
+class Absent(OnnxRuntime):
+    name = "absent"
+
+    @classmethod
+    def missing(cls) -> str | None:
+        return "make absent"
+
+
+def plan_of(exports: Exports, **more: Any) -> Plan:
+    shapes = more.pop("shapes", [(4, 10)])
+    inputs = random_inputs(VOCABULARY)
+    return Plan(exports.dense, exports.compressed, inputs, shapes, **more)
+
+
+def test_both_models_are_timed_in_turn_and_warm_ups_do_not_count(exports: Exports) -> None:
+    Scripted.ran.clear()
+    # One run is the check, two are warm-ups; then five count.
+    Scripted.times = {
+        "dense": [9, 9, 9, 0.4, 0.1, 0.2, 0.3, 0.5],
+        "compressed": [9, 9, 9, 0.1, 0.1, 0.1, 0.2, 0.9],
+    }
+    report = benchmark(plan_of(exports, warmup=2, repeats=5), [(Scripted, {})])
+    assert Scripted.ran == ["dense", "compressed"] * 8
+    (row,) = report["engines"]
+    (figure,) = row["figures"]
+    assert (figure["batch"], figure["length"]) == (4, 10)
+    assert figure["dense"] == pytest.approx(
+        {"median_ms": 300.0, "p95_ms": 480.0, "cpu_ms": 600.0, "throughput": 4 / 0.3}
+    )
+    assert figure["compressed"]["median_ms"] == pytest.approx(100.0)
+    assert figure["speedup"] == pytest.approx(3.0)
+    assert figure["cpu_speedup"] == pytest.approx(6.0)
+    assert row["compressed"]["products"]["share"] == 1.0
+    assert row["compressed"]["version"] and row["compressed"]["flags"]
+    assert report["machine"]["cpu"] and report["machine"]["threads"] == report["threads"] == 1
+
+
+def test_a_wrong_broken_or_missing_engine_is_told_and_not_timed(exports: Exports) -> None:
+    engines = [(kind, {}) for kind in (Wrong, Broken, Absent, Torch2of4)]
+    wrong, broken, absent, gpu = benchmark(plan_of(exports, repeats=1), engines)["engines"]
+    assert "compressed model differ from ONNX Runtime's by 0.95" in wrong["wrong"]
+    assert wrong["dense"]["difference"] == 0.0
+    assert broken["wrong"] == "it does not take this graph"
+    assert absent == {"engine": "absent", "missing": "make absent"}
+    assert "compute capability >= 8.0" in gpu["missing"]
+    assert not any("figures" in row for row in (wrong, broken, absent, gpu))
+
+
+@pytest.mark.parametrize("kind", [OnnxRuntime, OpenVino, TorchDense])
+def test_a_real_engine_is_measured_at_every_shape(exports: Exports, kind: type[Engine]) -> None:
+    if kind.missing():
+        pytest.skip(kind.missing())
+    shapes = [(1, 8), (4, 16)]
+    plan = plan_of(exports, shapes=shapes, warmup=1, repeats=2, check=(8, 12))
+    (row,) = benchmark(plan, [(kind, {})])["engines"]
+    assert [(f["batch"], f["length"]) for f in row["figures"]] == shapes
+    for figure in row["figures"]:
+        for side in ("dense", "compressed"):
+            assert 0 < figure[side]["median_ms"] <= figure[side]["p95_ms"]
+
+
+@given(scale=st.floats(0.01, 10), seed=st.integers(0, 99), hidden=st.floats(-1e6, 1e6, width=32))
+def test_the_difference_is_relative_and_of_real_tokens(
+    scale: float, seed: int, hidden: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    expected = {"start_logits": generator.normal(size=(3, 5)) + 0.1}
+    mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
+    found = {"start_logits": np.where(mask, scale * expected["start_logits"], hidden)}
+    assert difference(found, expected, mask) == pytest.approx(abs(scale - 1), abs=1e-9)
+
+
+def test_a_difference_of_shape_or_nan_is_infinite() -> None:
+    expected, mask = {"logits": np.ones((2, 3))}, np.ones((2, 4))
+    assert difference({"logits": np.ones((2, 2))}, expected, mask) == float("inf")
+    assert difference({"logits": np.full((2, 3), np.nan)}, expected, mask) == float("inf")
+    assert difference({"logits": np.ones((2, 3))}, expected, mask) == 0.0
+    assert tolerance(True, True) == INT8 > tolerance(False, True) == REDUCED > FLOAT
+    assert tolerance(False, False) == FLOAT

@@ -1,0 +1,73 @@
+"""2:4 weights found, and on a GPU run to the same logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from obert_sweeps.deploy.engines.torch_2of4 import Torch2of4, two_of_four
+from obert_sweeps.deploy.engines.torch_dense import TorchDense
+from obert_sweeps.model.bert import Bert
+from obert_sweeps.schema import StageError
+
+SIZES = {
+    "vocab_size": 40,
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 256,
+    "max_position_embeddings": 64,
+}
+
+
+def prune_2_of_4(layer: nn.Linear) -> None:
+    groups = layer.weight.data.view(-1, 4)
+    groups.scatter_(1, groups.abs().argsort(dim=1)[:, :2], 0.0)
+
+
+def test_layers_with_two_zeros_in_every_four_are_found() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(16, 8) for _ in range(4)), nn.Linear(6, 2))
+    prune_2_of_4(model[0])
+    prune_2_of_4(model[2])
+    model[2].weight.data[0, :4] = 0.0  # more zeros are well
+    model[3].weight.data.zero_()
+    model[1].weight.data.view(-1, 4)[:, :2] = 0.0
+    model[1].weight.data[3, 0] = 1.0  # one group of three
+    assert list(two_of_four(model)) == ["0", "2"]
+    with pytest.raises(StageError, match="pruned with pattern 2of4"):
+        two_of_four(nn.Sequential(nn.Linear(16, 8)))
+
+
+def test_without_such_a_gpu_it_says_what_it_needs() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(StageError, match=r"torch-2of4 is missing: .*capability >= 8\.0.*sees none"):
+        Torch2of4()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_sparse_kernels_give_the_dense_kernels_logits(tmp_path: Path, compiled: bool) -> None:
+    if (mend := Torch2of4.missing()) is not None:
+        pytest.skip(mend)
+    torch.manual_seed(0)
+    leaf = Bert(name="tiny", from_config=True, config=SIZES)
+    model = leaf.build("span", 2)
+    layers = leaf.prunable(model)
+    for layer in layers.values():
+        prune_2_of_4(layer)
+    model.save_pretrained(tmp_path)
+    ids = torch.randint(0, 40, (8, 32)).numpy()
+    batch = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
+    dense = TorchDense(device="cuda", precision="fp16", compiled=compiled)
+    sparse = Torch2of4(compiled=compiled)
+    found = []
+    for engine in (dense, sparse):
+        engine.load(tmp_path)
+        found.append(engine.run(batch).logits["start_logits"])
+    assert sparse.describe()["sparse_layers"] == len(layers)
+    torch.testing.assert_close(*map(torch.from_numpy, found), rtol=2e-2, atol=2e-2)
