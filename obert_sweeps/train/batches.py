@@ -115,29 +115,41 @@ def counted_by_teacher(head: str, batch: Batch) -> int:
     return len(batch["input_ids"])
 
 
-def micro_batches(head: str, batch: Batch, rows: int | None) -> Iterator[Batch]:
-    """Cut a batch into parts of at most `rows` rows, each padded to its own longest only.
+def micro_batches(
+    head: str, batch: Batch, rows: int | None, rank: int = 0, size: int = 1
+) -> Iterator[Batch]:
+    """Cut worker `rank`'s share of a batch into parts of at most `rows` rows.
 
-    But for spans: a span's loss may see padding, and must not depend on how a batch is cut.
+    A share is consecutive rows, of as equal number as can be; none where workers are more than
+    rows. Each part is padded to its own longest row only, but for spans: a span's loss may see
+    padding, and must not depend on how a batch is cut.
     """
+    total = len(batch["input_ids"])
+    begin, end = total * rank // size, total * (rank + 1) // size
+    for start in range(begin, end, rows or total):
+        yield _cut(head, batch, start, min(start + (rows or total), end))
+
+
+def _cut(head: str, batch: Batch, begin: int, end: int) -> Batch:
     total, width = batch["input_ids"].shape
-    if rows is None or rows >= total:
-        yield batch
-        return
-    for begin in range(0, total, rows):
-        part = {name: tensor[begin : begin + rows] for name, tensor in batch.items()}
-        longest = width if head == "span" else int(part["attention_mask"].sum(dim=1).max())
-        yield {
-            name: tensor[:, :longest].contiguous()
-            if tensor.dim() == 2 and tensor.shape[1] == width
-            else tensor
-            for name, tensor in part.items()
-        }
+    if (begin, end) == (0, total):
+        return batch
+    part = {name: tensor[begin:end] for name, tensor in batch.items()}
+    longest = width if head == "span" else int(part["attention_mask"].sum(dim=1).max())
+    return {
+        name: tensor[:, :longest].contiguous()
+        if tensor.dim() == 2 and tensor.shape[1] == width
+        else tensor
+        for name, tensor in part.items()
+    }
 
 
-def shares(counts: Sequence[int]) -> list[float]:
-    """Factors that make parts' means add up to the mean of the whole; parts of nothing get 0."""
-    total = sum(counts)
+def shares(counts: Sequence[int], whole: int | None = None) -> list[float]:
+    """Factors that make parts' means add up to the mean of the whole; parts of nothing get 0.
+
+    `whole` is the count of the whole where `counts` are not all of its parts.
+    """
+    total = sum(counts) if whole is None else whole
     return [count / total if total else 0.0 for count in counts]
 
 

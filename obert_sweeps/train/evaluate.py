@@ -9,22 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from ..task.base import Features, Task
+from ..worker_group import ALONE, WorkerGroup
 from .batches import Batch, Data, inputs, to_device
+from .parallel import RowLogits, share_rows
 from .step import autocast
 
 TOKENS = 4096  # in a batch, padding included
 _MLM_TOKENS = 1024  # its logits are as many times the vocabulary
 
-RowLogits = tuple[Tensor, ...]
-
 
 def evaluate(
-    model: nn.Module, task: Task, data: Data, device: torch.device, precision: str = "fp32"
+    model: nn.Module,
+    task: Task,
+    data: Data,
+    device: torch.device,
+    precision: str = "fp32",
+    group: WorkerGroup = ALONE,
 ) -> dict[str, float]:
     """Metrics over all evaluation splits, in per cent; nan where undefined."""
     metrics: dict[str, float] = {}
     for features in data.evaluation:
-        found = row_logits(model, task, features, data.pad_token_id, device, precision)
+        found = row_logits(model, task, features, data.pad_token_id, device, precision, group=group)
         metrics.update(task.score(features, found))
     return metrics
 
@@ -38,13 +43,15 @@ def row_logits(
     device: torch.device,
     precision: str = "fp32",
     tokens: int | None = None,
+    group: WorkerGroup = ALONE,
 ) -> list[RowLogits]:
     """What `task.logits` gives for each row, in the rows' order: float32 on the CPU, unpadded.
 
     A task with logits too large to keep (MLM's, a vocabulary a token) has a method
     `predictions(outputs, batch)` with what it scores instead, and that is given.
-    Rows of similar length are batched, at most `tokens` tokens together (at least one row). Eval
-    mode; the model's own mode is put back.
+    Rows of similar length are batched, at most `tokens` tokens together (at least one row). The
+    workers of `group` take the batches in turn, and all get all rows. Eval mode; the model's own
+    mode is put back.
     """
     predictions = getattr(task, "predictions", None)
 
@@ -54,11 +61,12 @@ def row_logits(
     generator = torch.Generator().manual_seed(0)
     limit = tokens or (_MLM_TOKENS if task.head == "mlm" else TOKENS)
     lengths = [len(row["input_ids"]) for row in features.rows]
+    batches = list(by_length(lengths, limit))
     found: list[RowLogits | None] = [None] * len(lengths)
     training = model.training
     model.eval()
     try:
-        for rows in by_length(lengths, limit):
+        for rows in batches[group.rank :: group.size]:
             batch = task.collate([features.rows[i] for i in rows], pad_token_id, generator)
             with autocast(device, precision):
                 on_device = to_device(batch, device)
@@ -70,6 +78,9 @@ def row_logits(
                 )
     finally:
         model.train(training)
+    if group.size > 1:
+        turns = [batches[rank :: group.size] for rank in range(group.size)]
+        return share_rows(found, [[row for rows in turn for row in rows] for turn in turns], group)
     return [row for row in found if row is not None]
 
 
