@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import struct
 import time
@@ -20,18 +21,20 @@ from torch import Tensor
 from .schema import WorkerLost
 from .worker_group import WorkerGroup
 
+_LAST_WORD_SECONDS = 5.0  # how long to wait for what a worker said before it left
 _POLL_SECONDS = 0.0002  # between two looks at a GPU's exchange
 _SIOCGIFADDR = 0x8915  # Linux: the address of a network interface
 
 Works = Sequence[Any]  # torch.distributed's handles of what is under way
+Ended = Callable[[float], Exception | None]
 
 
 class ProcessGroup(WorkerGroup):
     """Several processes joined by torch.distributed: gloo over TCP, between GPUs NCCL.
 
-    No exchange takes longer than `seconds`. One that fails raises what `ended` gives, and where
-    that is None WorkerLost: `ended` asks whether another worker has ended the stage for a reason
-    of its own. After either the group is of no more use. Made by `joined`.
+    No exchange takes longer than `seconds`. One that fails raises WorkerLost, or what `ended`
+    gives: why another worker has ended, if that is found out within the seconds it is told. After
+    that the group is of no more use. Made by `joined`.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class ProcessGroup(WorkerGroup):
         size: int,
         device: torch.device,
         seconds: float,
-        ended: Callable[[], Exception | None],
+        ended: Ended,
     ) -> None:
         self.rank, self.size = rank, size
         self.device = torch.device("cuda") if device.type == "cuda" else torch.device("cpu")
@@ -104,7 +107,7 @@ class ProcessGroup(WorkerGroup):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise self._ended() or WorkerLost(
+            raise self._ended(_LAST_WORD_SECONDS) or WorkerLost(
                 f"worker {self.rank} of {self.size} lost another one: {_first_line(error)}"
             ) from error
 
@@ -116,7 +119,7 @@ class ProcessGroup(WorkerGroup):
             if now - begun > self.seconds:
                 raise RuntimeError(f"no answer for {self.seconds:g} s")
             if now - looked > 1.0:
-                if (reason := self._ended()) is not None:
+                if (reason := self._ended(0.0)) is not None:
                     raise reason
                 looked = now
             time.sleep(_POLL_SECONDS)
@@ -140,7 +143,7 @@ def joined(
     device: str,
     seconds: float,
     address: str | None = None,
-    ended: Callable[[], Exception | None] = lambda: None,
+    ended: Ended = lambda seconds: None,
 ) -> Iterator[ProcessGroup]:
     """Join the group as worker `rank`; leave it at the end, whatever the others do.
 
@@ -166,7 +169,7 @@ def joined(
             timeout=timedelta(seconds=2 * seconds if on_gpu else seconds),
         )
     except RuntimeError as error:
-        raise ended() or WorkerLost(
+        raise ended(_LAST_WORD_SECONDS) or WorkerLost(
             f"worker {rank} of {size} did not meet the others: {_first_line(error)}"
         ) from error
     try:
@@ -203,4 +206,6 @@ def _interface(address: str) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Without the place in gloo's own source that its messages begin with."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[[^\]]*\] ", "", line)

@@ -145,7 +145,7 @@ def test_what_a_worker_said_before_it_left_is_raised_in_its_place() -> None:
 def told(group: ProcessGroup) -> None:
     if group.rank == 1:
         raise StageError("no such file")
-    group._ended = lambda: StageError("worker 1: no such file")
+    group._ended = lambda seconds: StageError("worker 1: no such file")
     group.sum(torch.ones(1))
 
 

@@ -64,7 +64,7 @@ def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
 def runtime_of(loaded: Loaded) -> Runtime:
     """What the cluster and tracker leaves and the root keys say about where and how to run."""
     request = loaded.request
-    keys = ("device", "micro_batch", "checkpoint_seconds")
+    keys = ("device", "micro_batch", "checkpoint_seconds", "group_seconds")
     return Runtime(
         store=str(Store(str(request.store)).root),
         tracker=to_plain(request.tracker),

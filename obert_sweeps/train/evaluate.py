@@ -58,7 +58,6 @@ def row_logits(
     def outputs_of(outputs: Any, batch: Batch) -> RowLogits:
         return predictions(outputs, batch) if predictions else task.logits(outputs)
 
-    generator = torch.Generator().manual_seed(0)
     limit = tokens or (_MLM_TOKENS if task.head == "mlm" else TOKENS)
     lengths = [len(row["input_ids"]) for row in features.rows]
     batches = list(by_length(lengths, limit))
@@ -66,7 +65,9 @@ def row_logits(
     training = model.training
     model.eval()
     try:
-        for rows in batches[group.rank :: group.size]:
+        for number in range(group.rank, len(batches), group.size):
+            rows = batches[number]
+            generator = torch.Generator().manual_seed(number)
             batch = task.collate([features.rows[i] for i in rows], pad_token_id, generator)
             with autocast(device, precision):
                 on_device = to_device(batch, device)

@@ -200,7 +200,7 @@ def test_a_plan_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_demand_is_checked_node_by_node() -> None:
-    from obert_sweeps.sweep.ray_tune import check_demand
+    from obert_sweeps.sweep.demand import check_demand
 
     nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0}]
     check_demand([stage("a", cpu=8.0)], nodes)
