@@ -67,7 +67,8 @@ def test_two_workers_give_the_weights_and_masks_of_one(tmp_path: Path) -> None:
         ours, theirs = (weights(tmp_path / name, spec.id) for name in ("two", "one"))
         for name, expected in theirs.items():
             if not name.endswith(ROUNDING):
-                torch.testing.assert_close(ours[name], expected, rtol=1e-2, atol=1e-3)
+                apart = float((ours[name] - expected).norm() / (expected.norm() + 0.1))
+                assert apart < 1e-3, f"{spec.id} {name}: {apart}"
         if spec.id != "dense":
             ours, theirs = (masks(tmp_path / name, spec.id) for name in ("two", "one"))
             assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
