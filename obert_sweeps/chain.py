@@ -118,6 +118,7 @@ class Chain:
         rows = planner.inputs.data_of(recipe["task"]).rows
         check_pruning_fits(role, recipe, rows)
         gpus = gpus_of(planner.request.cluster)
+        workers = workers_of(planner.request.cluster, gpus)
         tags = {
             "task": recipe["task"]["name"],
             "model": recipe["model"]["name"],
@@ -136,7 +137,10 @@ class Chain:
             tags=tags,
             stand_in=planner.stand_in,
             resources={"cpu": float(planner.request.cluster.cpus_per_stage), "gpu": gpus},
-            cost=estimate(recipe, rows, config, "teacher" in parents, gpu=gpus > 0),
+            workers=workers,
+            cost=estimate(
+                recipe, rows, config, "teacher" in parents, gpu=gpus > 0, workers=workers
+            ),
             notes={"schedule": self.notes, **provenance},
         )
 
@@ -188,8 +192,29 @@ def sparsity_label(sparsity: dict[str, Any]) -> str:
 
 
 def gpus_of(cluster: Any) -> float:
-    """GPUs a stage asks for: `auto` is one where this machine has an NVIDIA device, else none."""
+    """GPUs a worker asks for: `auto` is one where this machine has an NVIDIA device, else none."""
     asked = cluster.gpus_per_stage
     if asked == "auto":
         return 1.0 if Path("/dev/nvidia0").exists() else 0.0
     return float(asked)
+
+
+def workers_of(cluster: Any, gpus: float) -> int:
+    """Processes that share one stage. RequestError where they could not."""
+    workers = cluster.workers_per_stage
+    if not isinstance(workers, int) or workers < 1:
+        raise RequestError(
+            f"cluster.workers_per_stage={workers}: a stage has a whole number of workers, 1 or more"
+        )
+    if workers > 1 and cluster.runner == "inline":
+        raise RequestError(
+            f"cluster.workers_per_stage={workers} needs Ray, which starts and watches the other "
+            "processes, and cluster=inline is one process. Say cluster=local "
+            f"cluster.workers_per_stage={workers}, or cluster.workers_per_stage=1"
+        )
+    if workers > 1 and gpus and not float(gpus).is_integer():
+        raise RequestError(
+            f"cluster.workers_per_stage={workers} with cluster.gpus_per_stage={gpus:g}: workers do "
+            "not share a GPU. Say cluster.gpus_per_stage=1, or cluster.workers_per_stage=1"
+        )
+    return workers

@@ -47,7 +47,12 @@ def total_weights(config: dict[str, Any]) -> int:
 
 
 def estimate(
-    recipe: dict[str, Any], rows: dict[str, int], config: dict[str, Any], teacher: bool, gpu: bool
+    recipe: dict[str, Any],
+    rows: dict[str, int],
+    config: dict[str, Any],
+    teacher: bool,
+    gpu: bool,
+    workers: int = 1,
 ) -> dict[str, float]:
     """Expected flops, seconds and bytes on disk of a training stage."""
     training, task = recipe["training"], recipe["task"]
@@ -65,7 +70,7 @@ def estimate(
     rate = GPU_FLOPS if gpu else CPU_FLOPS
     return {
         "flops": flops,
-        "seconds": START_SECONDS + flops / rate,
+        "seconds": START_SECONDS + flops / rate / workers,
         "gpu_hours": flops / GPU_FLOPS / 3600,
         "disk_bytes": 4.0 * total_weights(config),
     }

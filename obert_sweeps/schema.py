@@ -154,7 +154,8 @@ class Stage:
     identity: dict[str, Any] = field(default_factory=dict)  # what the id is the hash of
     tags: dict[str, str] = field(default_factory=dict)  # task, model, method, sparsity, role
     stand_in: bool = False
-    resources: dict[str, float] = field(default_factory=lambda: {"cpu": 1.0})
+    resources: dict[str, float] = field(default_factory=lambda: {"cpu": 1.0})  # of each worker
+    workers: int = 1  # processes that share the work; like `resources` no part of the identity
     cost: dict[str, float] = field(default_factory=dict)  # estimates: seconds, flops, disk_bytes
     notes: dict[str, Any] = field(default_factory=dict)  # source, assumed: provenance, not hashed
 

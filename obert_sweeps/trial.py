@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .make import PACKAGE, make
 from .method.base import Method
 from .model.base import Encoder
-from .schema import Interrupted, RequestError, Runtime, Stage, StageError
+from .schema import Interrupted, RequestError, Runtime, Stage, StageError, WorkerLost
 from .sparsity.pattern import pattern_named
+from .stage_files import checkpoint, parent_models
 from .store import Held, StageFolder, Store
 from .task.base import Task
 from .tracker.base import Tracker
@@ -26,18 +29,28 @@ from .train.outcome import not_begun, outcome
 from .train.start import save, start, training_of
 from .train.state import State, seed_everything
 from .train.step import Step
+from .worker_group import ALONE, WorkerGroup
 
 _TRAINING = 1  # keeps training's random numbers apart from those that drew the model
 
 
-def run_stage(stage: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
+def run_stage(
+    stage: dict[str, Any], runtime: dict[str, Any], group: WorkerGroup = ALONE
+) -> dict[str, Any]:
     """Run a stage, or find that it is done: {"id", "status", "reason"}.
 
     status is done, not_converged, failed (the reason is in failure.json too) or held (another
     living process works on it). A stage that was interrupted goes on from its last checkpoint.
-    Raises only when interrupted.
+    Raises only when interrupted, and WorkerLost.
+
+    Every worker of `group` calls it. Rank 0 holds the stage, writes, and says what has become of
+    it; the others train along, write nothing, and raise what goes wrong with them.
     """
     spec, how = Stage.from_dict(stage), Runtime(**runtime)
+    if group.rank:
+        if _inherited(spec, how) is None:
+            train(*_prepare(spec, how, group, None))
+        return {"id": spec.id, "status": "done", "reason": None}
     folder = Store(how.output or how.store).folder(spec.id)
     try:
         if (result := _finished(folder, how)) is not None:
@@ -45,7 +58,7 @@ def run_stage(stage: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
         with folder.lease(f"{platform.node()} process {os.getpid()}"):
             if (result := _finished(folder, how)) is not None:
                 return _outcome(result)
-            return _attempt(spec, how, folder)
+            return _attempt(spec, how, folder, group)
     except Held as held:
         return {"id": spec.id, "status": "held", "reason": str(held)}
 
@@ -59,7 +72,7 @@ def _outcome(result: dict[str, Any]) -> dict[str, Any]:
     return {"id": result["id"], "status": result["status"], "reason": reason}
 
 
-def _attempt(spec: Stage, how: Runtime, folder: StageFolder) -> dict[str, Any]:
+def _attempt(spec: Stage, how: Runtime, folder: StageFolder, group: WorkerGroup) -> dict[str, Any]:
     tracker = Tracker()
     try:
         if how.again:
@@ -72,7 +85,7 @@ def _attempt(spec: Stage, how: Runtime, folder: StageFolder) -> dict[str, Any]:
         tracker.start(spec, how.output or how.store)
         if spec.recipe.get("kind") != "train":
             raise StageError(f"a stage of kind {spec.recipe.get('kind')!r} cannot be run here yet")
-        result = _train(spec, how, folder, tracker)
+        result = _train(spec, how, group, Desk(folder, tracker))
         folder.write_json("result.json", result)
         folder.drop_checkpoints()
         tracker.finish(result)
@@ -80,7 +93,7 @@ def _attempt(spec: Stage, how: Runtime, folder: StageFolder) -> dict[str, Any]:
     except Held:
         tracker.finish({"status": "interrupted", "reason": "taken over by another process"})
         raise
-    except (Interrupted, KeyboardInterrupt, SystemExit) as stop:
+    except (Interrupted, WorkerLost, KeyboardInterrupt, SystemExit) as stop:
         folder.log(f"interrupted: {stop!r}")
         tracker.finish({"status": "interrupted", "reason": repr(stop)})
         raise
@@ -93,10 +106,45 @@ def _attempt(spec: Stage, how: Runtime, folder: StageFolder) -> dict[str, Any]:
         return {"id": spec.id, "status": "failed", "reason": reason}
 
 
-def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> dict[str, Any]:
-    clocks = read_clocks()
+@dataclass(frozen=True)
+class Desk:
+    """Where rank 0 writes."""
+
+    folder: StageFolder
+    tracker: Tracker
+
+    def write(self, record: dict[str, Any]) -> None:
+        self.folder.append(record)
+        self.tracker.log(record)
+
+
+def _train(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk) -> dict[str, Any]:
     if (inherited := _inherited(spec, how)) is not None:
         return inherited
+    run, state = _prepare(spec, how, group, desk)
+    evidence = train(run, state)
+    task, masks = run.step.task, state.masks
+    result = outcome(spec.id, task, state, evidence, run.layers)
+    if evidence is None or state.best is not None:
+        if masks.is_dense and (reason := task.check(result["metrics"])) is not None:
+            raise StageError(reason)
+        with desk.folder.new_folder("model") as part:
+            save(part, state.model, run.data.tokenizer, masks)
+    run.journal.settle()
+    return {
+        **result,
+        "rates": rates(state.spent),
+        "cost": cost(state.spent, run.device, group.size),
+        "environment": environment(how, run.device, group.size),
+    }
+
+
+def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -> tuple[Run, State]:
+    """A stage as it is before its next step: from the beginning, or from its last checkpoint.
+
+    Without a desk nothing is written.
+    """
+    clocks = read_clocks()
     recipe, allowed = spec.recipe, how.allow_targets
     training = training_of(recipe["training"])
     device = prepare_torch(how)
@@ -107,7 +155,7 @@ def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> 
     level = recipe["sparsity"]["level"]
 
     seed_everything(spec.seed)
-    begin = start(task, encoder, training, _parents(spec, how))
+    begin = start(task, encoder, training, parent_models(spec, how))
     model = begin.model.to(device)
     freeze(model, training.freeze)
     groups = method.attach(begin.layers, begin.masks)
@@ -116,11 +164,13 @@ def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> 
     state = State(model, begin.masks, method, optimizer)
     seed_everything(seed_of(spec.seed, _TRAINING))
 
-    checkpoint = folder.latest_checkpoint()
-    if checkpoint is not None:
-        state.load(checkpoint, spec.id)
-        folder.log(f"going on from {checkpoint.name}")
-    folder.rewind(state.step if checkpoint else -1)
+    found = checkpoint(spec, how, group)
+    if found is not None:
+        state.load(found, spec.id)
+    if desk is not None:
+        if found is not None:
+            desk.folder.log(f"going on from {found.name}")
+        desk.folder.rewind(state.step if found else -1)
 
     data = Data(
         task,
@@ -131,19 +181,21 @@ def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> 
         training.max_eval_rows,
     )
     times = timetable(training, pattern.name, level, lambda: len(data.train))
-
-    def write(record: dict[str, Any]) -> None:
-        folder.append(record)
-        tracker.log(record)
-
     journal = Journal(
-        write, how.log_seconds, times.steps, times.steps_per_epoch, state.spent, clocks
+        desk.write if desk else _nothing,
+        # Rank 0 alone looks at its clock: the others would stop at other steps by what they saw.
+        how.log_seconds if desk else math.inf,
+        times.steps,
+        times.steps_per_epoch,
+        state.spent,
+        clocks,
     )
 
     def save_checkpoint(state: State) -> None:
-        journal.settle()
-        with folder.new_checkpoint(state.step) as part:
-            state.save(part, spec.id)
+        if desk is not None:
+            journal.settle()
+            with desk.folder.new_checkpoint(state.step) as part:
+                state.save(part, spec.id)
 
     step = Step(
         model,
@@ -156,6 +208,7 @@ def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> 
         max_grad_norm=training.max_grad_norm,
         micro_batch=how.micro_batch,
         precision=training.precision,
+        group=group,
     )
     run = Run(
         training,
@@ -169,25 +222,17 @@ def _train(spec: Stage, how: Runtime, folder: StageFolder, tracker: Tracker) -> 
         device,
         save_checkpoint,
         how.checkpoint_seconds,
-        folder.log,
+        desk.folder.log if desk else _nothing,
+        group,
         memory=None if how.memory_gb is None else int(how.memory_gb * 2**30),
         scratch=None if how.scratch is None else Path(how.scratch),
         rewind=begin.rewind,
     )
-    evidence = train(run, state)
-    result = outcome(spec.id, task, state, evidence, begin.layers)
-    if evidence is None or state.best is not None:
-        if begin.masks.is_dense and (reason := task.check(result["metrics"])) is not None:
-            raise StageError(reason)
-        with folder.new_folder("model") as part:
-            save(part, model, begin.tokenizer, begin.masks)
-    journal.settle()
-    return {
-        **result,
-        "rates": rates(state.spent),
-        "cost": cost(state.spent, device),
-        "environment": environment(how, device),
-    }
+    return run, state
+
+
+def _nothing(_: Any) -> None:
+    """What a worker without a desk writes."""
 
 
 def _inherited(spec: Stage, how: Runtime) -> dict[str, Any] | None:
@@ -204,28 +249,6 @@ def _inherited(spec: Stage, how: Runtime) -> dict[str, Any] | None:
         if result and diverged and not (store.folder(parent).path / "model").is_dir():
             return not_begun(spec.id, role, result)
     return None
-
-
-def _parents(spec: Stage, how: Runtime) -> dict[str, Path]:
-    """The model folder of each parent. StageError if one is not there or damaged."""
-    store, found = Store(how.store), {}
-    for role, parent in spec.parents.items():
-        folder, result = store.folder(parent), store.result(parent)
-        if result is None:
-            raise StageError(
-                f"{role} stage {parent} has no result yet. Run the same command again."
-            )
-        model = folder.path / "model"
-        if not model.is_dir():
-            reason = (result.get("evidence") or {}).get("reason", "its model/ folder is gone")
-            raise StageError(f"there is no model of {role} stage {parent}: {reason}")
-        if (fault := folder.fault(model)) is not None:
-            raise StageError(
-                f"the model of {role} stage {parent} is damaged: {fault}. Delete {folder.path} and"
-                " run the same command again."
-            )
-        found[role] = model
-    return found
 
 
 def _one_line(error: Exception) -> str:

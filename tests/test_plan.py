@@ -132,13 +132,30 @@ def test_what_is_no_part_of_a_result_is_no_part_of_the_id() -> None:
         return [s.id for s in plan("table=1", *overrides).wanted()]
 
     assert ids() == ids("store=elsewhere", "tracker=none", "cluster=inline")
+    assert ids() == ids("cluster.workers_per_stage=4", "cluster.cpus_per_stage=2")
     assert ids() != ids("base_seed=7")
+
+
+def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> None:
+    one, four = (
+        plan("cells=t5/sst2/bert_base/dense", f"cluster.workers_per_stage={workers}").wanted()[-1]
+        for workers in (1, 4)
+    )
+    assert (one.workers, four.workers) == (1, 4) and one.resources == four.resources
+    assert four.cost["seconds"] - 1 == pytest.approx((one.cost["seconds"] - 1) / 4)
+    assert four.cost["gpu_hours"] == one.cost["gpu_hours"]
 
 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
         (["table=6"], "table="),
+        (["table=1", "cluster.workers_per_stage=0"], "whole number of workers"),
+        (["table=1", "cluster=inline", "cluster.workers_per_stage=2"], "Say cluster=local"),
+        (
+            ["table=1", "cluster.workers_per_stage=2", "cluster.gpus_per_stage=0.5"],
+            "do not share a GPU",
+        ),
         (["cells=t9/*"], "obert-sweeps ls"),
         (["table=5", "model=mobilebert"], "no cell"),
         (["table=1", "schedule=gradual"], "table=0"),

@@ -66,7 +66,7 @@ def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
 def runtime_of(loaded: Loaded) -> Runtime:
     """What the cluster and tracker leaves and the root keys say about where and how to run."""
     request = loaded.request
-    keys = ("device", "micro_batch", "checkpoint_seconds", "memory_gb")
+    keys = ("device", "micro_batch", "checkpoint_seconds", "group_seconds", "memory_gb")
     memory, scratch = request.cluster.memory_gb, request.cluster.scratch
     if memory is not None and memory <= 0:
         raise RequestError(

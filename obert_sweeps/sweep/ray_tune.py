@@ -1,24 +1,28 @@
 """Stages as the trials of one Ray Tuner, whose searcher hands them out in the DAG's order.
 
 Ray schedules, places and restarts; what is done is read from the store, so nothing of Tune's own
-bookkeeping outlives the run. A stage's own failure is an outcome; only the death of its process is
-a failure to Tune, which starts the stage again, and it goes on from its checkpoint in the store.
+bookkeeping outlives the run. A stage's own failure is an outcome; only the death of one of its
+processes is a failure to Tune, which starts the stage again, and it goes on from its checkpoint in
+the store.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from ..schema import Interrupted, RequestError, Runtime, Stage
+from ..schema import Interrupted, Runtime
+from .demand import bundle, check_demand, most_at_once
+from .helpers import Helpers
 from .ledger import Ledger
 from .ray_session import environment, session
 from .signals import on_stop
@@ -74,7 +78,10 @@ class _Run:
 
 
 class StageTrial(tune.Trainable):
-    """A worker process. One step is one stage; a reused process takes the next stage's config."""
+    """A worker process. One step is one stage; a reused process takes the next stage's config.
+
+    Of a stage with several workers it is rank 0, and the others are its helpers.
+    """
 
     def setup(
         self,
@@ -84,19 +91,28 @@ class StageTrial(tune.Trainable):
     ) -> None:
         self._stages = stages or {}
         self._run_stage = run_stage
+        self._helpers = Helpers()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         return True
 
     def step(self) -> dict[str, Any]:
         stage, runtime = json.loads(self._stages[self.config["stage"]])
-        outcome = carry_out(stage, runtime, self._run_stage)
+        if stage["workers"] == 1:
+            outcome = carry_out(stage, runtime, self._run_stage)
+        else:
+            with self._helpers.group(stage, runtime, self._run_stage) as group:
+                outcome = carry_out(stage, runtime, self._run_stage, group)
         return {"done": True, "outcome": json.dumps(outcome)}
+
+    def cleanup(self) -> None:
+        self._helpers.end()
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """One bundle: the stage's process. Its helper processes would be further bundles."""
-        return tune.PlacementGroupFactory([bundle(config["resources"])])
+        """One bundle a worker, on one node if they fit there."""
+        bundles = [bundle(config["resources"])] * config["workers"]
+        return tune.PlacementGroupFactory(bundles, strategy="PACK")
 
 
 class StageSearcher(Searcher):
@@ -119,7 +135,7 @@ class StageSearcher(Searcher):
             return None
         frontier.started(stage.id)
         self._stage_of[trial_id] = stage.id
-        return {"stage": stage.id, "resources": stage.resources}
+        return {"stage": stage.id, "resources": stage.resources, "workers": stage.workers}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -128,9 +144,11 @@ class StageSearcher(Searcher):
         if not error and result and "outcome" in result:
             outcome = json.loads(result["outcome"])
         else:
-            reason = (
-                f"its process died {self._run.max_failures + 1} times (killed, or out of memory)"
-            )
+            times = f"{self._run.max_failures + 1} times"
+            if self._run.ledger.frontier.stages[name].workers == 1:
+                reason = f"its process died {times} (killed, or out of memory)"
+            else:
+                reason = f"a worker of it was lost {times} (killed, out of memory, or hung)"
             outcome = {"id": name, "status": "failed", "reason": reason}
         with self._run.guard():
             self._run.ledger.ended(name, outcome)
@@ -143,16 +161,24 @@ class StageSearcher(Searcher):
 
 
 class _Starts(tune.Callback):
-    """Tells when a stage's process begins, and when it begins again after its death."""
+    """Tells when a stage's process begins, and when it begins again after a death."""
 
     def __init__(self, run: _Run) -> None:
         self._run = run
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         deaths = trial.num_failures
-        again = f"its process died; started again ({deaths} of {self._run.max_failures})"
+        again = f"{_what_died(trial)}; started again ({deaths} of {self._run.max_failures})"
         with self._run.guard():
             self._run.ledger.started(trial.config["stage"], again if deaths else "")
+
+
+def _what_died(trial: Any) -> str:
+    """By the last error that Tune has noted in its own temporary folder."""
+    file = Path(trial.error_file or os.devnull)
+    text = file.read_text() if file.exists() else ""
+    lost = [line for line in text.splitlines() if "WorkerLost: " in line]
+    return lost[-1].partition("WorkerLost: ")[2] if lost else "its process died"
 
 
 class _Stopper(tune.Stopper):
@@ -167,39 +193,6 @@ class _Stopper(tune.Stopper):
     def stop_all(self) -> bool:
         self._run.check()
         return False
-
-
-def bundle(resources: dict[str, float]) -> dict[str, float]:
-    """Ray's words for a stage's resources."""
-    return {name.upper(): float(amount) for name, amount in resources.items() if amount}
-
-
-def check_demand(stages: Sequence[Stage], nodes: Sequence[dict[str, float]]) -> None:
-    """Raises RequestError naming the stages that fit on no node: Ray would wait for ever."""
-    for stage in stages:
-        asked = bundle(stage.resources)
-        gpus = asked.get("GPU", 0.0)
-        said = " and ".join(f"{amount:g} {name}" for name, amount in asked.items())
-        if gpus > 1 and not gpus.is_integer():
-            raise RequestError(
-                f"stage {stage.name} ({stage.id}) asks for {said}: more than one GPU come whole. "
-                "Ask for a whole number, or for a share of one"
-            )
-        if not any(all(node.get(k, 0.0) >= v for k, v in asked.items()) for node in nodes):
-            largest = ", ".join(
-                f"{max((node.get(name, 0.0) for node in nodes), default=0.0):g} {name}"
-                for name in asked
-            )
-            raise RequestError(
-                f"stage {stage.name} ({stage.id}) asks for {said} and no node of the cluster has "
-                f"more than {largest}. Ask for less (cluster.cpus_per_stage=1), or name a larger "
-                "cluster (cluster.address=HOST:PORT)"
-            )
-
-
-def _most_at_once(stages: Sequence[Stage], nodes: Sequence[dict[str, float]]) -> int:
-    least = min(max(stage.resources.get("cpu", 1.0), 0.01) for stage in stages)
-    return max(1, math.floor(sum(node.get("CPU", 0.0) for node in nodes) / least))
 
 
 def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: str) -> None:
@@ -219,7 +212,7 @@ def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: st
     with session(cluster, root) as bookkeeping, run.on_signals():
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         check_demand(todo, nodes)
-        pending = min(_MOST_PENDING, _most_at_once(todo, nodes))
+        pending = min(_MOST_PENDING, most_at_once(todo, nodes))
         try:
             _fit(
                 tune.with_parameters(StageTrial, stages=payload, run_stage=run_stage),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..schema import Interrupted, Runtime, Stage
+from ..schema import Interrupted, Runtime, Stage, WorkerLost
 from ..store import Store
 
 RUN_STAGE = "obert_sweeps.trial:run_stage"
@@ -22,18 +23,26 @@ def runtime_of(stage: Stage, runtime: Runtime) -> Runtime:
     return replace(runtime, threads=threads, device=device)
 
 
-def carry_out(stage: dict[str, Any], runtime: dict[str, Any], run_stage: str) -> dict[str, Any]:
-    """Run one stage to its outcome {id, status, reason}; raises only Interrupted.
+def named(function: str) -> Callable[..., Any]:
+    """The function that "module:function" names; imported here, so that no driver imports torch."""
+    module, _, name = function.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
 
-    `run_stage` is "module:function", imported here so that the driver never imports torch. What
-    it raises is a fault of the program, not of the machine: it becomes the outcome, with the
-    traceback in the stage's log, and is not tried again.
+
+def carry_out(
+    stage: dict[str, Any], runtime: dict[str, Any], run_stage: str, *group: Any
+) -> dict[str, Any]:
+    """Run one stage to its outcome {id, status, reason}; raises only Interrupted and WorkerLost.
+
+    `run_stage` is "module:function", called with a worker group where there are several workers.
+    What else it raises is a fault of the program, not of the machine: it becomes the outcome, with
+    the traceback in the stage's log, and is not tried again.
     """
     try:
-        module, _, function = run_stage.partition(":")
-        outcome = getattr(importlib.import_module(module), function)(stage, runtime)
+        outcome = named(run_stage)(stage, runtime, *group)
         return {"id": stage["id"], "status": outcome["status"], "reason": outcome.get("reason")}
-    except Interrupted:
+    except (Interrupted, WorkerLost):
         raise
     except Exception as error:
         folder = Store(runtime["store"]).folder(stage["id"])

@@ -121,14 +121,20 @@ def counted_by_teacher(head: str, batch: Batch) -> int:
     return len(batch["input_ids"])
 
 
-def micro_batches(batch: Batch, rows: int | None) -> Iterator[Batch]:
-    """Cut a batch into parts of at most `rows` rows, each padded to its own longest only."""
+def micro_batches(batch: Batch, rows: int | None, rank: int = 0, size: int = 1) -> Iterator[Batch]:
+    """Cut worker `rank`'s share of a batch into parts of at most `rows` rows.
+
+    A share is consecutive rows, of as equal number as can be; none where workers are more than
+    rows. Each part is padded to its own longest row only.
+    """
     total = len(batch["input_ids"])
-    if rows is None or rows >= total:
+    begin, end = total * rank // size, total * (rank + 1) // size
+    at_once = rows or total
+    if end - begin == total <= at_once:
         yield batch
         return
-    for begin in range(0, total, rows):
-        yield rows_of(batch, range(begin, min(begin + rows, total)))
+    for start in range(begin, end, at_once):
+        yield rows_of(batch, range(start, min(start + at_once, end)))
 
 
 def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:
@@ -183,9 +189,12 @@ def _has_tokens(tensor: Tensor, width: int) -> bool:
     return tensor.dim() == 2 and tensor.shape[1] == width
 
 
-def shares(counts: Sequence[int]) -> list[float]:
-    """Factors that make parts' means add up to the mean of the whole; parts of nothing get 0."""
-    total = sum(counts)
+def shares(counts: Sequence[int], whole: int | None = None) -> list[float]:
+    """Factors that make parts' means add up to the mean of the whole; parts of nothing get 0.
+
+    `whole` is the count of the whole where `counts` are not all of its parts.
+    """
+    total = sum(counts) if whole is None else whole
     return [count / total if total else 0.0 for count in counts]
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..task.base import Features, Task
+from ..worker_group import ALONE, WorkerGroup
 from .batches import Batch, Data, by_length, inputs, to_device
+from .parallel import RowLogits, share_rows
 from .step import autocast
 
 TOKENS = 4096  # in a batch, padding included
@@ -16,11 +18,14 @@ _MLM_TOKENS = 1024  # its logits are as many times the vocabulary
 
 DISTINCT = "distinct_predictions/"  # and a split: how many different predictions it got
 
-RowLogits = tuple[Tensor, ...]
-
 
 def evaluate(
-    model: nn.Module, task: Task, data: Data, device: torch.device, precision: str = "fp32"
+    model: nn.Module,
+    task: Task,
+    data: Data,
+    device: torch.device,
+    precision: str = "fp32",
+    group: WorkerGroup = ALONE,
 ) -> dict[str, float]:
     """Metrics over all evaluation splits, in per cent; nan where undefined.
 
@@ -28,7 +33,7 @@ def evaluate(
     """
     metrics: dict[str, float] = {}
     for features in data.evaluation:
-        found = row_logits(model, task, features, data.pad_token_id, device, precision)
+        found = row_logits(model, task, features, data.pad_token_id, device, precision, group=group)
         metrics.update(task.score(features, found))
         if (distinct := task.distinct_predictions(found)) is not None:
             metrics[f"{DISTINCT}{features.split}"] = float(distinct)
@@ -44,27 +49,31 @@ def row_logits(
     device: torch.device,
     precision: str = "fp32",
     tokens: int | None = None,
+    group: WorkerGroup = ALONE,
 ) -> list[RowLogits]:
     """What `task.logits` gives for each row, in the rows' order: float32 on the CPU, unpadded.
 
     A task with logits too large to keep (MLM's, a vocabulary a token) has a method
     `predictions(outputs, batch)` with what it scores instead, and that is given.
-    Rows of similar length are batched, at most `tokens` tokens together (at least one row). Eval
-    mode; the model's own mode is put back.
+    Rows of similar length are batched, at most `tokens` tokens together (at least one row). The
+    workers of `group` take the batches in turn, and all get all rows. Eval mode; the model's own
+    mode is put back.
     """
     predictions = getattr(task, "predictions", None)
 
     def outputs_of(outputs: Any, batch: Batch) -> RowLogits:
         return predictions(outputs, batch) if predictions else task.logits(outputs)
 
-    generator = torch.Generator().manual_seed(0)
     limit = tokens or (_MLM_TOKENS if task.head == "mlm" else TOKENS)
     lengths = [len(row["input_ids"]) for row in features.rows]
+    batches = list(by_length(lengths, limit))
     found: list[RowLogits | None] = [None] * len(lengths)
     training = model.training
     model.eval()
     try:
-        for rows in by_length(lengths, limit):
+        for number in range(group.rank, len(batches), group.size):
+            rows = batches[number]
+            generator = torch.Generator().manual_seed(number)
             batch = task.collate([features.rows[i] for i in rows], pad_token_id, generator)
             with autocast(device, precision):
                 on_device = to_device(batch, device)
@@ -76,6 +85,9 @@ def row_logits(
                 )
     finally:
         model.train(training)
+    if group.size > 1:
+        turns = [batches[rank :: group.size] for rank in range(group.size)]
+        return share_rows(found, [[row for rows in turn for row in rows] for turn in turns], group)
     return [row for row in found if row is not None]
 
 

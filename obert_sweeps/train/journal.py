@@ -133,10 +133,13 @@ def rates(spent: Spent) -> dict[str, float]:
     }
 
 
-def cost(spent: Spent, device: torch.device) -> dict[str, float]:
-    """What the stage has cost over all attempts, in seconds."""
+def cost(spent: Spent, device: torch.device, workers: int = 1) -> dict[str, float]:
+    """What the stage has cost over all attempts, in seconds.
+
+    CPU time is what was measured at one worker, times the workers: all do the same work.
+    """
     return {
         "seconds": round(spent.wall, 3),
-        "cpu_seconds": round(spent.cpu, 3),
-        "gpu_seconds": round(spent.wall, 3) if device.type == "cuda" else 0.0,
+        "cpu_seconds": round(workers * spent.cpu, 3),
+        "gpu_seconds": round(workers * spent.wall, 3) if device.type == "cuda" else 0.0,
     }

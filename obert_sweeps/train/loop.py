@@ -18,13 +18,16 @@ from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern
 from ..sparsity.schedule import pruning_steps, step_of
 from ..worker_group import ALONE, WorkerGroup
-from .batches import Data
+from .batches import Data, seed_of
 from .evaluate import evaluate
 from .gradients import GradientSource
 from .journal import Diverged, Journal
 from .optim import set_learning_rate
+from .parallel import check_equal
 from .state import State
 from .step import Step
+
+_DROPOUT = 3  # keeps these random numbers apart from others of the same seed
 
 
 @dataclass
@@ -111,6 +114,8 @@ def train(run: Run, state: State) -> dict[str, Any] | None:
                 rate = set_learning_rate(
                     state.optimizer, training.learning_rate, step, times.steps_per_epoch
                 )
+                if run.group.rank:  # dropout of its own, which a checkpoint need not hold
+                    torch.manual_seed(seed_of(run.seed, _DROPOUT, run.group.rank, step))
                 batch = run.data.batches(step)
                 loss = run.step(batch)
                 state.masks.apply()
@@ -194,7 +199,10 @@ def measure(run: Run, state: State) -> None:
     """
     training, step = run.training, run.step
     check_weights(run, state)
-    state.metrics = evaluate(state.model, step.task, run.data, run.device, step.precision)
+    check_equal(state.model, run.group)
+    state.metrics = evaluate(
+        state.model, step.task, run.data, run.device, step.precision, run.group
+    )
     epoch = run.times.epoch(state.step)
     run.journal.evaluated(state.step, epoch, state.metrics)
     if training.keep != "best" or state.pruned_at < run.times.last_pruning:

@@ -27,7 +27,7 @@ def prepare_torch(how: Runtime) -> torch.device:
     return device
 
 
-def environment(how: Runtime, device: torch.device) -> dict[str, Any]:
+def environment(how: Runtime, device: torch.device, workers: int = 1) -> dict[str, Any]:
     """What a result may depend on beside its recipe."""
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     if "ray" in sys.modules:
@@ -41,6 +41,7 @@ def environment(how: Runtime, device: torch.device) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "device": how.device,
         "threads": how.threads,
+        "workers": workers,
     }
 
 

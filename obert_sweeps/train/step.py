@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from ..method.base import Method
 from ..schema import Distillation, StageError
 from ..task.base import Task
+from ..worker_group import ALONE, WorkerGroup
 from .batches import Batch, counted, counted_by_teacher, inputs, micro_batches, shares, to_device
 from .distill import distillation_loss
+from .parallel import GradientSum
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -26,8 +28,9 @@ class Step:
     """Takes optimiser steps.
 
     loss = (1 - hardness) * task loss + hardness * distillation loss + the method's penalty, each a
-    mean over the whole batch however it is cut into micro-batches. With hardness 1 labels are not
-    looked at. The teacher runs in eval mode, without gradient.
+    mean over the whole batch however it is cut into micro-batches and divided over the workers of
+    `group`, who all get the same batch. With hardness 1 labels are not looked at. The teacher runs
+    in eval mode, without gradient.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Step:
         max_grad_norm: float = 0.0,
         micro_batch: int | None = None,
         precision: str = "fp32",
+        group: WorkerGroup = ALONE,
     ) -> None:
         if distill is not None and teacher is None:
             raise StageError(
@@ -58,21 +62,28 @@ class Step:
         self.max_grad_norm = max_grad_norm
         self.micro_batch = micro_batch
         self.precision = precision
-        self.trained = [p for group in optimizer.param_groups for p in group["params"]]
+        self.group = group
+        self.trained = [p for part in optimizer.param_groups for p in part["params"]]
+        self.add_up = GradientSum(self.trained, group)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Update the weights on a batch (on the CPU); its loss, a scalar left on the device."""
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        parts = list(micro_batches(batch, self.micro_batch))
-        by_label = shares([counted(self.task.head, part) for part in parts])
-        by_teacher = shares([counted_by_teacher(self.task.head, part) for part in parts])
+        head, group = self.task.head, self.group
+        parts = list(micro_batches(batch, self.micro_batch, group.rank, group.size))
+        by_label = shares([counted(head, part) for part in parts], counted(head, batch))
+        by_teacher = shares(
+            [counted_by_teacher(head, part) for part in parts], counted_by_teacher(head, batch)
+        )
         for part, label_share, teacher_share in zip(parts, by_label, by_teacher, strict=True):
             loss = self._loss(to_device(part, self.device), label_share, teacher_share)
             if loss is not None:
                 loss.backward()
                 total += loss.detach()
-        penalty = self.method.penalty()
+        if group.size > 1:
+            total = self.add_up(total)
+        penalty = self.method.penalty()  # the same at every worker, so not added up
         if penalty is not None:
             penalty.backward()
             total += penalty.detach()

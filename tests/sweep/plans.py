@@ -12,7 +12,7 @@ from typing import Any
 from obert_sweeps.schema import Runtime, Stage
 
 HERE = Path(__file__).resolve().parent
-PYTHONPATH = os.pathsep.join([str(HERE.parent.parent), str(HERE)])
+PYTHONPATH = os.pathsep.join([str(HERE.parent.parent), str(HERE), str(HERE.parent)])
 FAKE = "fake_stages:run_stage"
 
 # Reads a plan from argv, runs it, writes each event as a line to the file argv names.
@@ -27,8 +27,8 @@ def on_event(event):
 try:
     sweep.run_plan(
         [Stage.from_dict(stage) for stage in asked["stages"]],
-        Runtime(asked["store"], checkpoint_seconds=3.0),
-        asked["cluster"], on_event, (), "fake_stages:run_stage")
+        Runtime(asked["store"], **asked["runtime"]),
+        asked["cluster"], on_event, (), asked["run_stage"])
 except Interrupted as stop:
     sys.exit(stop.exit_code)
 finally:
@@ -68,12 +68,19 @@ VALUES["after"] = 15
 
 
 def start_driver(
-    root: Path, events: Path, stages: list[Stage], **cluster: Any
+    root: Path,
+    events: Path,
+    stages: list[Stage],
+    run_stage: str = FAKE,
+    runtime: dict[str, Any] | None = None,
+    **cluster: Any,
 ) -> subprocess.Popen[str]:
     asked = {
         "stages": [stage.as_dict() for stage in stages],
         "store": str(root),
         "events": str(events),
+        "run_stage": run_stage,
+        "runtime": runtime or {"checkpoint_seconds": 3.0},  # the fake stages' stale_after
         "cluster": {"runner": "ray", "cpus": 2, "held_seconds": 0.5, **cluster},
     }
     return subprocess.Popen(

@@ -200,7 +200,7 @@ def test_a_plan_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_demand_is_checked_node_by_node() -> None:
-    from obert_sweeps.sweep.ray_tune import check_demand
+    from obert_sweeps.sweep.demand import check_demand
 
     nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0}]
     check_demand([stage("a", cpu=8.0)], nodes)
@@ -211,3 +211,22 @@ def test_demand_is_checked_node_by_node() -> None:
     both.resources = {"cpu": 1.0, "gpu": 1.5}
     with pytest.raises(RequestError, match="whole number"):
         check_demand([both], [{"CPU": 4.0, "GPU": 8.0}])
+
+
+def test_the_workers_of_a_stage_must_fit_together() -> None:
+    from obert_sweeps.sweep.demand import check_demand, most_at_once
+
+    nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 7.0, "GPU": 2.0}]
+    spread = stage("spread", cpu=2.0)
+    spread.workers = 5  # two on the first node, three on the second
+    check_demand([spread], nodes)
+    assert most_at_once([spread], nodes) == 1
+    spread.workers = 6
+    with pytest.raises(RequestError, match="6 workers of 2 CPU and the cluster has room for 5"):
+        check_demand([spread], nodes)
+    spread.resources["gpu"] = 1.0
+    with pytest.raises(RequestError, match="room for 3.*cluster.workers_per_stage=3"):
+        check_demand([spread], nodes)
+    spread.resources["cpu"] = 8.0
+    with pytest.raises(RequestError, match="no node"):
+        check_demand([spread], nodes)

@@ -1,0 +1,51 @@
+"""The files that a stage goes on from: models of its parents, the checkpoint of an earlier try."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from .schema import Runtime, Stage, StageError
+from .store import Store
+from .worker_group import WorkerGroup
+
+
+def parent_models(spec: Stage, how: Runtime) -> dict[str, Path]:
+    """The model folder of each parent. StageError if one is not there or damaged."""
+    store, found = Store(how.store), {}
+    for role, parent in spec.parents.items():
+        folder, result = store.folder(parent), store.result(parent)
+        if result is None:
+            raise StageError(
+                f"{role} stage {parent} has no result yet. Run the same command again."
+            )
+        model = folder.path / "model"
+        if not model.is_dir():
+            reason = (result.get("evidence") or {}).get("reason", "its model/ folder is gone")
+            raise StageError(f"there is no model of {role} stage {parent}: {reason}")
+        if (fault := folder.fault(model)) is not None:
+            raise StageError(
+                f"the model of {role} stage {parent} is damaged: {fault}. Delete {folder.path} and"
+                " run the same command again."
+            )
+        found[role] = model
+    return found
+
+
+def checkpoint(spec: Stage, how: Runtime, group: WorkerGroup) -> Path | None:
+    """The newest whole checkpoint, as rank 0 finds it; all workers go on from that one."""
+    folder = Store(how.output or how.store).folder(spec.id)
+    found = folder.latest_checkpoint() if group.rank == 0 else None
+    if group.size == 1:
+        return found
+    step = -1 if found is None else int(found.name.partition("-")[2])
+    step = int(group.send_all(torch.tensor(step)))
+    path = folder.path / f"checkpoint-{step}"
+    if step >= 0 and not path.is_dir():
+        raise StageError(
+            f"{platform.node()} does not see {path}: the workers of a stage need a store that all"
+            " hosts share. Say store=FOLDER"
+        )
+    return path if step >= 0 else None
