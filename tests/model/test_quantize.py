@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tiny_bert import CONFIG, Toy, data_of, encoder, model_of
 from torch import Tensor, nn
@@ -65,6 +65,8 @@ def by_hand(kind: str, low: float, high: float, x: np.ndarray) -> tuple[np.ndarr
 def test_values_are_those_of_plain_arithmetic(
     kind: str, low: float, high: float, seed: int
 ) -> None:
+    steps_below = -low / ((high - low) / 255)
+    assume(abs(steps_below % 1 - 0.5) > 1e-3)  # else float32 may choose the next zero point
     spread = np.random.default_rng(seed).uniform(2 * low - 1, 2 * high, 64).astype(np.float32)
     place = seen(kind, torch.tensor([low, high]))
     expected, scale = by_hand(kind, low, high, spread.astype(np.float64))
