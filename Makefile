@@ -17,8 +17,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,deploy]'
 	@touch $@
 
-demo: setup  ## every cell whose method is built, small, on generated data; then the report
-	@$(BIN)/obert-sweeps run preset=demo "cells=['*/dense','*/magnitude/*','*/obert/*']"
+demo: setup  ## all 69 cells, small, on generated data; then the report
+	@$(BIN)/obert-sweeps run preset=demo
 
 test: setup  ## the tests, without the slow ones
 	@$(BIN)/python -m pytest
