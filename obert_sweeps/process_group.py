@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
+import torch._dynamo  # an optimiser does; where a group exists by then, its sockets stay open
 import torch.distributed as dist
 from torch import Tensor
 

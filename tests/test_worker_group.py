@@ -149,6 +149,25 @@ def told(group: ProcessGroup) -> None:
     group.sum(torch.ones(1))
 
 
+def test_a_worker_that_leaves_is_missed_at_once_though_its_process_lives() -> None:
+    seconds, _ = run_apart(leave, 2, seconds=30)
+    assert seconds < 3
+
+
+def leave(rank: int, meeting: Any, size: int) -> float:
+    with joined(meeting, rank, size, device="cpu", seconds=30) as group:
+        weights = [torch.nn.Parameter(torch.ones(2))]
+        torch.optim.AdamW(weights, fused=True).step()  # imports half of torch, as training does
+        group.wait()
+        begun = time.monotonic()
+        if rank == 0:
+            with pytest.raises(WorkerLost):
+                group.sum(torch.ones(1))
+            return time.monotonic() - begun
+    time.sleep(4)
+    return 0.0
+
+
 def test_a_worker_that_never_comes_is_lost_after_the_limit() -> None:
     seconds, nothing = run_apart(meet_in_vain, 2, seconds=1.0)
     assert nothing is None and 0.9 < seconds < 4

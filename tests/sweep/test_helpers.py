@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ OBERT = {
 }
 HALF = {"pattern": "unstructured", "level": 0.5}
 GRADUAL = {"pruning": {"start": 0.5, "end": 1.5, "every": 0.5, "initial": 0.2}}
-ROUNDING = ("key.bias", "qa_outputs.bias")  # gradients are zero but for it; Adam makes steps of it
 STILL = {**CONFIG, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
@@ -50,7 +48,7 @@ def test_two_workers_give_the_weights_and_masks_of_one(tmp_path: Path) -> None:
         dense,
         stage("gradual", {"start": "dense"}, method=MAGNITUDE, sparsity=HALF, **GRADUAL),
         stage("obs", {"start": "dense"}, method=OBERT, sparsity=HALF, **ONE_SHOT),
-        stage("span", {"start": "gradual"}, task={"head": "span"}),
+        stage("transfer", {"start": "gradual"}, task={"head": "regression"}),
     ]
     two = [of_two(spec, STILL) for spec in plan]
     driver, events = run_plan(tmp_path / "two", two)
@@ -61,12 +59,11 @@ def test_two_workers_give_the_weights_and_masks_of_one(tmp_path: Path) -> None:
         alone = run(tmp_path / "one", spec.as_dict())
         result = Store(str(tmp_path / "two")).result(spec.id)
         assert result is not None and result["environment"]["workers"] == 2
-        if spec.id != "span":  # whose toy score moves with a bias of that kind
-            assert result["metrics"] == pytest.approx(alone["metrics"], rel=1e-3, abs=1e-3)
+        assert result["metrics"] == pytest.approx(alone["metrics"], rel=1e-3, abs=1e-3)
         assert result["steps"] == alone["steps"]
         ours, theirs = (weights(tmp_path / name, spec.id) for name in ("two", "one"))
         for name, expected in theirs.items():
-            if not name.endswith(ROUNDING):
+            if not name.endswith("key.bias"):  # gradients zero but for rounding; Adam makes steps
                 apart = float((ours[name] - expected).norm() / (expected.norm() + 0.1))
                 assert apart < 1e-3, f"{spec.id} {name}: {apart}"
         if spec.id != "dense":
@@ -125,10 +122,9 @@ def test_what_one_worker_refuses_ends_the_stage_at_once_with_its_reason(tmp_path
         of_two(stage("both", task={"max_length": 25})),
         faulty("calm", tmp_path),
     ]
-    driver, events = run_plan(tmp_path / "runs", plan, group_seconds=200.0)
-    begun = time.monotonic()
+    driver, events = run_plan(tmp_path / "runs", plan, group_seconds=9999.0)  # nobody waits for it
     out, err = driver.communicate(timeout=550)
-    assert (driver.returncode, out, err) == (0, "", "") and time.monotonic() - begun < 150
+    assert (driver.returncode, out, err) == (0, "", "")
     ends = {name: (kind, reason) for kind, name, _, reason in read_events(events)}
     assert ends["helper"] == ("failed", "worker 1: this worker has no such file")
     assert ends["first"] == ("failed", "this worker has no such file")
