@@ -28,7 +28,7 @@ def main() -> None:
     add("--model", required=True, metavar="DIR")
     add("--data", required=True, metavar="DIR")
     add("--out", required=True, metavar="FILE")
-    add("--layers", default=r"layer\.2\..*(query|intermediate\.dense)", help="expression on names")
+    add("--layers", default=r"layer\.4\..*(query|intermediate\.dense)", help="expression on names")
     add("--grads", type=int, default=256, help="m (256)")
     add("--batch", type=int, default=16, help="rows in a mini-batch (16)")
     add("--steps", type=int, default=100, help="of fine-tuning before (100)")
@@ -36,7 +36,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        args.model, num_labels=2, dtype=torch.float32
+    )
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     table = parquet.read_table(f"{args.data}/train.parquet")
     sentences, labels = table["sentence"].to_pylist(), torch.tensor(table["label"].to_pylist())
@@ -44,7 +46,7 @@ def main() -> None:
     def loss() -> torch.Tensor:
         rows = torch.randint(len(labels), (args.batch,))
         texts = [sentences[row] for row in rows.tolist()]
-        batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
+        batch = tokenizer(texts, padding=True, truncation=True, max_length=48, return_tensors="pt")
         return model(**batch, labels=labels[rows]).loss
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5)

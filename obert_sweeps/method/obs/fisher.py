@@ -108,30 +108,26 @@ class FisherInverse:
             and _multiplies_in_float32(self.device)
         )
         for first, last in self.chunks():
-            self._blocks.add(first, last, *self._products(grads, first, last, narrow))
+            self._add(grads, first, last, narrow)
         if narrow and self._measure_at <= self.added <= self.num_grads - 3 * self.block_size:
             self._measure_at = 3 * self.added
             self._measure(len(grads))
 
-    def _products(
-        self, grads: Tensor, first: int, last: int, narrow: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Sums of the products of (k, d), scaled, by halves: float64 blocks `first` to `last`.
-
-        Formed in float32 where that is admitted.
-        """
+    def _add(self, grads: Tensor, first: int, last: int, narrow: bool) -> None:
+        """Add the products of (k, d) to blocks `first` to `last`, in float32 where admitted."""
         part = self.split(grads, first, last).transpose(0, 1)  # (blocks, k, B)
         scale = self.rounding.scale[first:last].unsqueeze(1)
-        exact = self.rounding.exact[first:last]
-        if not narrow or bool(exact.all()):
-            return self._blocks.halves(_product(part, scale, torch.float64))
-        below, corner = self._blocks.halves(_product(part, scale, torch.float32))
-        exact = self.rounding.admit(first, last, below, corner, len(grads), self.added)
-        if bool(exact.any()):
-            below, corner = below.to(torch.float64), corner.to(torch.float64)
-            again = _product(part[exact], scale[exact], torch.float64)
-            below[exact], corner[exact] = self._blocks.halves(again)
-        return below, corner
+        exact = self.rounding.exact[first:last]  # a view: `admit` changes it
+        if narrow and not bool(exact.all()):
+            own, blocks = _mostly(~exact, first)
+            halves = self._blocks.halves(_product(part[own], scale[own], torch.float32))
+            self.rounding.admit(blocks, *halves, len(grads), self.added)
+            self._blocks.add(blocks, *_without(exact[own], *halves))
+        if not narrow or bool(exact.any()):
+            wide = exact | (not narrow)
+            own, blocks = _mostly(wide, first)
+            halves = self._blocks.halves(_product(part[own], scale[own], torch.float64))
+            self._blocks.add(blocks, *_without(~wide[own], *halves))
 
     def _measure(self, k: int) -> None:
         """Let blocks return to float32 that the gradients so far are found to span well enough.
@@ -218,6 +214,23 @@ class FisherInverse:
             part = self.split(vector, first, last).to(torch.float64).unsqueeze(-1)
             torch.bmm(self.blocks(first, last), part, out=result[first:last].unsqueeze(-1))
         return result.flatten()[: self.num_weights]
+
+
+def _mostly(mask: Tensor, first: int) -> tuple[slice | Tensor, slice | Tensor]:
+    """Where a tile's mask is set, in the tile and among all blocks; all of it if half of it is.
+
+    Forming products that are not wanted costs less than taking the wanted ones apart.
+    """
+    own = mask.nonzero().flatten()
+    if 2 * len(own) >= len(mask):
+        return slice(None), slice(first, first + len(mask))
+    return own, first + own
+
+
+def _without(dropped: Tensor, below: Tensor, corner: Tensor) -> tuple[Tensor, Tensor]:
+    if bool(dropped.any()):
+        below[dropped], corner[dropped] = 0.0, 0.0
+    return below, corner
 
 
 def _product(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:

@@ -48,21 +48,22 @@ class Rounding:
         return self._squared.sqrt()
 
     def admit(
-        self, first: int, last: int, below: Tensor, corner: Tensor, k: int, seen: int
-    ) -> Tensor:
-        """Count float32 sums of k products; returns `exact` of blocks `first` to `last` after it.
+        self, blocks: slice | Tensor, below: Tensor, corner: Tensor, k: int, seen: int
+    ) -> None:
+        """Count float32 sums of k products of `blocks`, or make them exact.
 
         below, corner: as SymmetricBlocks.halves gives them, of scaled gradients. seen: gradients so
         far, the k included.
         """
-        squared, exact = self._squared[first:last], self.exact[first:last]
         left = below[..., : corner.shape[-1]]  # stands for what is above the diagonal as well
         size = _squared_norm(below) + _squared_norm(left) + _squared_norm(corner)
-        after = squared + _UNIT**2 * k * size / self._floor[first:last].square()
+        squared = self._squared[blocks]
+        after = squared + _UNIT**2 * k * size / self._floor[blocks].square()
         share = min(1.0, seen / self.num_grads)
-        exact |= ~(after <= share * self.tolerance**2)  # also where it is not finite
-        torch.where(exact, squared, after, out=squared)
-        return exact
+        # not above it: also where it is not finite
+        exact = self.exact[blocks] | ~(after <= share * self.tolerance**2)
+        self._squared[blocks] = torch.where(exact, squared, after)
+        self.exact[blocks] = exact
 
     def needed(self, squared_norm: Tensor, trace: Tensor, k: int, seen: int) -> Tensor:
         """The floor that should last for the gradients still to come, in sums of k.

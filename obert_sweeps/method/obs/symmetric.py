@@ -44,9 +44,12 @@ class SymmetricBlocks:
         low, high = rows[..., : self._cut], rows[..., self._cut :]
         return torch.bmm(high.mT, rows), torch.bmm(low.mT, low)
 
-    def add(self, first: int, last: int, below: Tensor, corner: Tensor) -> None:
-        """Add symmetric matrices, by halves in float64, to those from `first` to `last`."""
-        self._put(self._values[first:last], below, corner)
+    def add(self, chosen: slice | Tensor, below: Tensor, corner: Tensor) -> None:
+        """Add symmetric matrices, given by halves, to the chosen ones."""
+        values = self._values[chosen]
+        self._put(values, below, corner)
+        if isinstance(chosen, Tensor):  # a copy
+            self._values[chosen] = values
 
     def _put(self, values: Tensor, below: Tensor, corner: Tensor) -> None:
         values[..., : self.size].addcmul_(below, self._below)

@@ -20,10 +20,10 @@ def test_sums_of_products(size, dtype):
     rng = np.random.default_rng(size)
     held = SymmetricBlocks(5, size, "cpu")
     expected = np.zeros((5, size, size))
-    for first, last in [(0, 5), (1, 4), (4, 5)]:
-        rows = rng.integers(-9, 9, (last - first, 3, size)).astype(float)
-        held.add(first, last, *held.halves(torch.tensor(rows, dtype=dtype)))
-        expected[first:last] += np.einsum("nki,nkj->nij", rows, rows)
+    for chosen in (slice(0, 5), slice(1, 4), torch.tensor([4, 0, 3])):
+        rows = rng.integers(-9, 9, (len(expected[chosen]), 3, size)).astype(float)
+        held.add(chosen, *held.halves(torch.tensor(rows, dtype=dtype)))
+        expected[chosen] += np.einsum("nki,nkj->nij", rows, rows)
     np.testing.assert_array_equal(full_of(held), expected)
     np.testing.assert_array_equal(
         held.lower(torch.tensor([3, 1])).tril().numpy(), np.tril(expected[[3, 1]])
@@ -35,7 +35,7 @@ def test_sums_of_products(size, dtype):
 def test_replaced_by_what_stands_on_and_below_the_diagonal(size, chosen):
     rng = np.random.default_rng(size)
     held = SymmetricBlocks(5, size, "cpu")
-    held.add(0, 5, *held.halves(torch.ones(5, 1, size, dtype=torch.float64)))
+    held.add(slice(0, 5), *held.halves(torch.ones(5, 1, size, dtype=torch.float64)))
     new = rng.standard_normal((2, size, size))
     held.replace(chosen, torch.tensor(new))
     expected = np.ones((5, size, size))
