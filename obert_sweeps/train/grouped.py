@@ -3,13 +3,15 @@
 The gradient of a linear layer's weight is a sum over tokens: output gradient times input. So
 forward and backward passes over rows of any mini-batches, which keep a layer's inputs X and output
 gradients G, hold each mini-batch's own gradient: G_iᵀ X_i over the tokens of mini-batch i. These
-products are made a layer at a time, when they are asked for, all mini-batches in one.
+products are made a layer at a time, when they are asked for.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
@@ -87,16 +89,12 @@ class GroupedGradients:
     """
 
     def __init__(self, owners: Sequence[int], lengths: Sequence[int], count: int) -> None:
-        self.count = count
         self._lengths = lengths
-        filled = [0] * count
-        begins = []
-        for owner, length in zip(owners, lengths, strict=True):
-            begins.append(filled[owner])
-            filled[owner] += length
-        self._slots = max(filled, default=0)  # places for tokens that each mini-batch gets
-        self._begins = [
-            owner * self._slots + begin for owner, begin in zip(owners, begins, strict=True)
+        self._begins = [0, *accumulate(lengths)]  # a row's first token among those of all rows
+        sizes = Counter(owners)
+        firsts = [0, *accumulate(sizes[owner] for owner in range(count))]
+        self._owned = [
+            slice(self._begins[first], self._begins[end]) for first, end in pairwise(firsts)
         ]
         self._passes: list[tuple[Uses, Tensor, Tensor]] = []
         self._buffers: dict[tuple[str, int], Tensor] = {}
@@ -126,36 +124,31 @@ class GroupedGradients:
     def take(self, name: str, weight: Tensor) -> Tensor:
         """A layer's gradients, (count, out, in), once; valid until the next layer's are taken."""
         passes = [(uses.pop(name), source, target) for uses, source, target in self._passes]
-        rounds = max((len(uses) for uses, _, _ in passes), default=0)
-        if not rounds:
-            return weight.new_zeros(self.count, *weight.shape)
-        height, width = weight.shape
-        total = self._buffer("products", height * width, weight).view(self.count, height, width)
-        for turn in range(rounds):
-            inputs = self._buffer("inputs", self._slots * width, weight).view(-1, width)
-            gradients = self._buffer("gradients", self._slots * height, weight).view(-1, height)
+        turns = max((len(uses) for uses, _, _ in passes), default=0)
+        out_width, in_width = weight.shape
+        total = self._buffer("products", len(self._owned) * out_width, in_width, weight)
+        total = total.view(-1, out_width, in_width)
+        if not turns:
+            return total.zero_()
+        inputs = self._buffer("inputs", self._begins[-1], in_width, weight)
+        gradients = self._buffer("gradients", self._begins[-1], out_width, weight)
+        for turn in range(turns):
             if any(len(uses) <= turn for uses, _, _ in passes):
                 for buffer in (inputs, gradients):
-                    buffer.zero_()  # what an earlier layer left
+                    buffer.zero_()  # what was there before
             for uses, source, target in passes:
                 if turn < len(uses):
                     use = uses[turn]
                     inputs.index_copy_(0, target, use.inputs.flatten(0, 1)[source])
                     gradients.index_copy_(0, target, use.gradients.flatten(0, 1)[source])
-            left = gradients.view(self.count, self._slots, height).mT
-            right = inputs.view(self.count, self._slots, width)
             with torch.autocast(weight.device.type, enabled=False):
-                if turn == 0:
-                    torch.bmm(left, right, out=total)
-                else:
-                    total.baddbmm_(left, right)
+                # One by one: a batched product would pad each to the mini-batch with most tokens.
+                for product, own in zip(total, self._owned, strict=True):
+                    product.addmm_(gradients[own].T, inputs[own], beta=min(turn, 1))
         return total
 
-    def _buffer(self, role: str, size: int, like: Tensor) -> Tensor:
-        """Made once for each size: fresh memory costs a fifth of the product's time on a CPU.
-
-        Slots that no token fills stay zero, since every layer fills the same.
-        """
-        if (role, size) not in self._buffers:
-            self._buffers[role, size] = like.new_zeros(self.count * size)
-        return self._buffers[role, size]
+    def _buffer(self, role: str, rows: int, width: int, like: Tensor) -> Tensor:
+        """Made once for each size: fresh memory costs a fifth of the product's time on a CPU."""
+        if (role, rows * width) not in self._buffers:
+            self._buffers[role, rows * width] = like.new_empty(rows * width)
+        return self._buffers[role, rows * width].view(rows, width)

@@ -138,7 +138,9 @@ def test_mini_batches_share_passes_and_rows_of_one_length_stand_together() -> No
     task = Toy(rows=60)
     model = model_of(task)
     passes = passes_of(model)
-    drawn(source(task, model), 10, 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(module._PASS_TOKENS, "cpu", 60 * 12)
+        drawn(source(task, model), 10, 6)
     assert [len(mask) for mask in passes] == [60]
     del passes[:]
     with pytest.MonkeyPatch.context() as patch:
