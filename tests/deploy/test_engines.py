@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import sys
 from pathlib import Path
@@ -255,3 +256,19 @@ def test_a_quantised_model_is_not_its_dense_one(exports: Exports) -> None:
         outputs = dense(**{name: torch.from_numpy(a) for name, a in exports.batch.items()})
     rounded = {name: outputs[name].numpy() for name in exports.logits["dense"]}
     assert 0.005 < difference(rounded, exports.logits["dense"], mask) < 0.2
+
+
+def test_openvino_leaves_the_signal_stack_of_its_thread_alone(exports: Exports) -> None:
+    """Its own would be freed, and a signal to a stage that had used it a segmentation fault."""
+
+    class Stack(ctypes.Structure):
+        _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+    def now() -> tuple[Any, ...]:
+        stack = Stack()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+        return stack.start, stack.flags, stack.size
+
+    before = now()
+    loaded(OpenVino, exports.dense).run(exports.batch)
+    assert now() == before

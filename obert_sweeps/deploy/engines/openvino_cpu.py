@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,7 +41,8 @@ class OpenVino(Engine):
 
         self.file = onnx_file(folder, self.form)
         try:
-            self.model = openvino.Core().compile_model(str(self.file), "CPU", self.flags)
+            with signal_stack_kept():
+                self.model = openvino.Core().compile_model(str(self.file), "CPU", self.flags)
         except RuntimeError as error:
             raise unreadable(self.file, self.name, error) from error
         self.request = self.model.create_infer_request()
@@ -82,3 +87,27 @@ class OpenVino(Engine):
 def _text(facts: Any, key: str) -> str:
     value = facts[key] if key in facts else ""  # noqa: SIM401 - not a dict: it has no get
     return str(value.astype(str) if hasattr(value, "astype") else value)
+
+
+class _Stack(ctypes.Structure):
+    """Linux's stack_t."""
+
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """Leave this thread's alternate signal stack as it was.
+
+    Compiling sets one of OpenVINO's own, which is freed in time: the next signal with a handler in
+    Python, SIGTERM for one, would then end the process with a segmentation fault.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    system, before = ctypes.CDLL(None), _Stack()
+    system.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        system.sigaltstack(ctypes.byref(before), None)
