@@ -31,7 +31,7 @@ from ..schema import StageError
 from .rounding import Rounding
 from .symmetric import Products, SymmetricBlocks
 
-_WORKSPACE = {"cpu": 3 << 20, "cuda": 256 << 20}  # bytes of numbers worked on at a time
+_WORKSPACE = {"cpu": 2 << 20, "cuda": 256 << 20}  # bytes of numbers worked on at a time
 
 
 class FisherInverse:
