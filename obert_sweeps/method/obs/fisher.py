@@ -29,9 +29,9 @@ from torch.nn import functional
 
 from ...schema import StageError
 from .rounding import Rounding
-from .symmetric import SymmetricBlocks
+from .symmetric import Products, SymmetricBlocks
 
-_WORKSPACE = {"cpu": 3 << 20, "cuda": 256 << 20}  # bytes of numbers worked on at a time
+_WORKSPACE = {"cpu": 2 << 20, "cuda": 256 << 20}  # bytes of numbers worked on at a time
 
 
 class FisherInverse:
@@ -107,26 +107,27 @@ class FisherInverse:
             and grads.dtype != torch.float64
             and _multiplies_in_float32(self.device)
         )
+        products = Products(self._fitting(), len(grads), self.block_size, self.device)
         for first, last in self.chunks():
-            self._add(grads, first, last, narrow)
+            self._add(products, grads, first, last, narrow)
         if narrow and self._measure_at <= self.added <= self.num_grads - 3 * self.block_size:
             self._measure_at = 3 * self.added
             self._measure(len(grads))
 
-    def _add(self, grads: Tensor, first: int, last: int, narrow: bool) -> None:
+    def _add(self, products: Products, grads: Tensor, first: int, last: int, narrow: bool) -> None:
         """Add the products of (k, d) to blocks `first` to `last`, in float32 where admitted."""
         part = self.split(grads, first, last).transpose(0, 1)  # (blocks, k, B)
         scale = self.rounding.scale[first:last].unsqueeze(1)
         exact = self.rounding.exact[first:last]  # a view: `admit` changes it
         if narrow and not bool(exact.all()):
             own, blocks = _mostly(~exact, first)
-            halves = self._blocks.halves(_product(part[own], scale[own], torch.float32))
+            halves = products(part[own], scale[own], torch.float32)
             self.rounding.admit(blocks, *halves, len(grads), self.added)
             self._blocks.add(blocks, *_without(exact[own], *halves))
         if not narrow or bool(exact.any()):
             wide = exact | (not narrow)
             own, blocks = _mostly(wide, first)
-            halves = self._blocks.halves(_product(part[own], scale[own], torch.float64))
+            halves = products(part[own], scale[own], torch.float64)
             self._blocks.add(blocks, *_without(~wide[own], *halves))
 
     def _measure(self, k: int) -> None:
@@ -231,11 +232,6 @@ def _without(dropped: Tensor, below: Tensor, corner: Tensor) -> tuple[Tensor, Te
     if bool(dropped.any()):
         below[dropped], corner[dropped] = 0.0, 0.0
     return below, corner
-
-
-def _product(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """values * scale, laid out afresh in one pass."""
-    return torch.mul(values, scale, out=values.new_empty(values.shape, dtype=dtype))
 
 
 def _multiplies_in_float32(device: torch.device) -> bool:

@@ -52,7 +52,7 @@ class Rounding:
     ) -> None:
         """Count float32 sums of k products of `blocks`, or make them exact.
 
-        below, corner: as SymmetricBlocks.halves gives them, of scaled gradients. seen: gradients so
+        below, corner: as Products gives them. seen: gradients so
         far, the k included.
         """
         left = below[..., : corner.shape[-1]]  # stands for what is above the diagonal as well

@@ -39,11 +39,6 @@ class SymmetricBlocks:
     def device(self) -> torch.device:
         return self._values.device
 
-    def halves(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """A^T A of each A in (n, k, B), as `add` takes it: (n, B - q, B) and (n, q, q)."""
-        low, high = rows[..., : self._cut], rows[..., self._cut :]
-        return torch.bmm(high.mT, rows), torch.bmm(low.mT, low)
-
     def add(self, chosen: slice | Tensor, below: Tensor, corner: Tensor) -> None:
         """Add symmetric matrices, given by halves, to the chosen ones."""
         values = self._values[chosen]
@@ -73,3 +68,32 @@ class SymmetricBlocks:
     def at(self, rows: Tensor, columns: Tensor, first: int = 0, last: int | None = None) -> Tensor:
         """Entries at index tensors of one shape (broadcast), of each matrix: (n, *shape)."""
         return self._values[first:last].flatten(start_dim=1)[:, self._place[rows, columns]]
+
+
+class Products:
+    """Sums of products A^T A of scaled matrices, by halves, as SymmetricBlocks.add takes them.
+
+    What it returns stands in memory that the next call of the same type uses again: fresh memory
+    for each tile would be fetched from the system each time, page by page, at the cost of the
+    arithmetic itself. tile: the most matrices at a time. rows, size: of each, k and B.
+    """
+
+    def __init__(self, tile: int, rows: int, size: int, device: torch.device) -> None:
+        cut = size // 2
+        self._shapes = [(tile, rows, size), (tile, size - cut, size), (tile, cut, cut)]
+        self._cut = cut
+        self._device = device
+        self._memory: dict[torch.dtype, list[Tensor]] = {}
+
+    def __call__(self, part: Tensor, scale: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """part (n, k, B) times scale (n, 1, B): A. Returns (n, B - q, B) and (n, q, q)."""
+        if dtype not in self._memory:
+            self._memory[dtype] = [
+                torch.empty(shape, dtype=dtype, device=self._device) for shape in self._shapes
+            ]
+        rows, below, corner = (memory[: len(part)] for memory in self._memory[dtype])
+        torch.mul(part, scale, out=rows)
+        low, high = rows[..., : self._cut], rows[..., self._cut :]
+        torch.bmm(high.mT, rows, out=below)
+        torch.bmm(low.mT, low, out=corner)
+        return below, corner

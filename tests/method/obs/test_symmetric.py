@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from obert_sweeps.method.obs.symmetric import SymmetricBlocks
+from obert_sweeps.method.obs.symmetric import Products, SymmetricBlocks
 
 
 def full_of(held: SymmetricBlocks) -> np.ndarray:
@@ -19,11 +19,14 @@ def full_of(held: SymmetricBlocks) -> np.ndarray:
 def test_sums_of_products(size, dtype):
     rng = np.random.default_rng(size)
     held = SymmetricBlocks(5, size, "cpu")
+    products = Products(5, 3, size, held.device)
     expected = np.zeros((5, size, size))
     for chosen in (slice(0, 5), slice(1, 4), torch.tensor([4, 0, 3])):
         rows = rng.integers(-9, 9, (len(expected[chosen]), 3, size)).astype(float)
-        held.add(chosen, *held.halves(torch.tensor(rows, dtype=dtype)))
-        expected[chosen] += np.einsum("nki,nkj->nij", rows, rows)
+        scale = 2.0 ** rng.integers(-3, 3, (len(rows), 1, size))
+        part = torch.tensor(rows, dtype=torch.float32)
+        held.add(chosen, *products(part, torch.tensor(scale, dtype=torch.float32), dtype))
+        expected[chosen] += np.einsum("nki,nkj->nij", rows * scale, rows * scale)
     np.testing.assert_array_equal(full_of(held), expected)
     np.testing.assert_array_equal(
         held.lower(torch.tensor([3, 1])).tril().numpy(), np.tril(expected[[3, 1]])
@@ -35,7 +38,8 @@ def test_sums_of_products(size, dtype):
 def test_replaced_by_what_stands_on_and_below_the_diagonal(size, chosen):
     rng = np.random.default_rng(size)
     held = SymmetricBlocks(5, size, "cpu")
-    held.add(slice(0, 5), *held.halves(torch.ones(5, 1, size, dtype=torch.float64)))
+    ones = torch.ones(5, 1, size)
+    held.add(slice(0, 5), *Products(5, 1, size, held.device)(ones, ones, torch.float64))
     new = rng.standard_normal((2, size, size))
     held.replace(chosen, torch.tensor(new))
     expected = np.ones((5, size, size))
