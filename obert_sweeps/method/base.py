@@ -31,6 +31,10 @@ from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern
 from ..worker_group import ALONE, WorkerGroup
 
+AT_ONCE = 32
+"""Mini-batches whose gradients of a layer may come in one tensor: so many times its weights, which
+a pruning step reckons with."""
+
 
 class Gradients(Protocol):
     """Where a pruning step gets gradients of single mini-batches from."""
@@ -46,9 +50,9 @@ class Gradients(Protocol):
         """Yield `count` mini-batch gradients, layer by layer: (name, float32 (k, out, in)).
 
         Each is of the mean hard-label task loss of `batch_size` rows, in eval mode. A few
-        mini-batches, k, come at a time: every layer once, then the next few. A tensor is valid,
-        and the caller's to write to, until the next one is drawn. `layers`: these alone; None: all
-        that can be pruned.
+        mini-batches, k <= AT_ONCE, come at a time: every layer once, then the next few. A tensor
+        is valid, and the caller's to write to, until the next one is drawn. `layers`: these alone;
+        None: all that can be pruned.
 
         The same `draw` gives the same mini-batches in the same order, another one others. `count`
         is that of all workers together: a worker yields its own share, and every worker the same

@@ -8,6 +8,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from ..method.base import AT_ONCE
 from ..task.base import Task
 from ..worker_group import ALONE, WorkerGroup
 from .batches import (
@@ -30,7 +31,6 @@ _PURPOSE = 7  # keeps the order of these rows apart from that of training
 # Measured on one core (docs/results/2026-11-26-gradients.md); a GPU wants more at once.
 _PASS_TOKENS = {"cpu": 512, "cuda": 4096}  # in a pass, padding included
 _HELD_BYTES = {"cpu": 2**30, "cuda": 2**32}  # inputs and output gradients between passes, about
-_AT_MOST = 32  # mini-batches at a time: a layer's gradients are as many times its weights
 
 
 class GradientSource:
@@ -112,7 +112,7 @@ class GradientSource:
         for first in range(0, count, self.group.size):
             together = range(first, min(first + self.group.size, count))
             tokens = max(batches.tokens(step) for step in together)
-            if group and (held + tokens > room or len(group) == _AT_MOST):
+            if group and (held + tokens > room or len(group) == AT_ONCE):
                 yield group
                 group, held = [], 0
             group.append(first + self.group.rank)

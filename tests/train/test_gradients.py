@@ -175,7 +175,7 @@ def test_as_many_mini_batches_at_a_time_as_memory_holds() -> None:
             begin += size
             assert begin == 10 or sum(lengths[begin - size : begin + 1]) > 100
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_AT_MOST", 3)
+        patch.setattr(module, "AT_ONCE", 3)
         assert [len(g) for _, g in given_(10, 4, layers=[first])] == [3, 3, 3, 1]
 
 

@@ -81,14 +81,6 @@ class FisherInverse:
         workspace = _WORKSPACE.get(self.device.type, _WORKSPACE["cpu"])
         return max(1, workspace // (8 * (numbers or self.block_size**2)))
 
-    def split(self, values: Tensor, first: int, last: int) -> Tensor:
-        """Cut (..., d) to blocks `first` to `last`: (..., last - first, B), zero-padded."""
-        part = values[..., first * self.block_size : last * self.block_size]
-        missing = (last - first) * self.block_size - part.shape[-1]
-        if missing:
-            part = functional.pad(part, (0, missing))
-        return part.unflatten(-1, (last - first, self.block_size))
-
     @torch.no_grad()
     def add(self, grads: Tensor) -> None:
         """Add one gradient (d,) or several (k, d). Several at once are cheaper.
@@ -116,7 +108,7 @@ class FisherInverse:
 
     def _add(self, products: Products, grads: Tensor, first: int, last: int, narrow: bool) -> None:
         """Add the products of (k, d) to blocks `first` to `last`, in float32 where admitted."""
-        part = self.split(grads, first, last).transpose(0, 1)  # (blocks, k, B)
+        part = in_blocks(grads, self.block_size, first, last).transpose(0, 1)  # (blocks, k, B)
         scale = self.rounding.scale[first:last].unsqueeze(1)
         exact = self.rounding.exact[first:last]  # a view: `admit` changes it
         if narrow and not bool(exact.all()):
@@ -212,7 +204,7 @@ class FisherInverse:
             self.num_blocks, self.block_size, dtype=torch.float64, device=self.device
         )
         for first, last in self.chunks():
-            part = self.split(vector, first, last).to(torch.float64).unsqueeze(-1)
+            part = in_blocks(vector, self.block_size, first, last).to(torch.float64).unsqueeze(-1)
             torch.bmm(self.blocks(first, last), part, out=result[first:last].unsqueeze(-1))
         return result.flatten()[: self.num_weights]
 
@@ -238,3 +230,12 @@ def _multiplies_in_float32(device: torch.device) -> bool:
     """Not where the process allows TF32 or bfloat16 inside float32 products."""
     backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     return backend.matmul.fp32_precision in ("none", "ieee")
+
+
+def in_blocks(values: Tensor, block_size: int, first: int, last: int) -> Tensor:
+    """Cut (..., d) to blocks `first` to `last`: (..., last - first, B), zero-padded."""
+    part = values[..., first * block_size : last * block_size]
+    missing = (last - first) * block_size - part.shape[-1]
+    if missing:
+        part = functional.pad(part, (0, missing))
+    return part.unflatten(-1, (last - first, block_size))

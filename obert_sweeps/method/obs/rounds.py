@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ...schema import StageError
 from ...sparsity.pattern import Pattern, Scope
+from ..base import AT_ONCE
 
-GRADIENTS_AT_HAND = 32  # mini-batch gradients of one layer that a source yields at once, at most
 _WORKSPACE = {"cpu": 16 << 20, "cuda": 1 << 30}  # what arithmetic on a few blocks at a time takes
 _CHOICE = 20  # bytes a candidate set while the lowest are found: a copy, its ranking, flags
 
@@ -149,5 +149,5 @@ def _beside(sizes: Mapping[str, int], pattern: Pattern, scope: Scope, workers: i
     sets = len(pattern.candidates) / pattern.size  # a weight
     ranked = total if scope == "global" and len(pattern.candidates) == 1 else largest
     copies = 1 if workers == 1 else 3  # drawn, sent, received
-    gradients = 4 * GRADIENTS_AT_HAND * largest * copies
+    gradients = 4 * AT_ONCE * largest * copies
     return int(9 * total + 4 * sets * total + max(gradients, _CHOICE * sets * ranked))

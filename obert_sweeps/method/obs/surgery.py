@@ -11,10 +11,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ...schema import StageError
-from .fisher import FisherInverse
+from .fisher import FisherInverse, in_blocks
 
 
 class InverseBlocks(Protocol):
@@ -49,7 +48,7 @@ def costs(
     result = torch.empty(len(candidates), groups, device=weight.device)
     for first, last in inverse.chunks(block_size * size):
         sub = inverse.sub_blocks(size, first, last)
-        w = _members(_split(flat, block_size, first, last).to(torch.float64), size)
+        w = _members(in_blocks(flat, block_size, first, last).to(torch.float64), size)
         begin = first * block_size // size
         end = min(begin + w[0].numel(), groups)
         for row, members in enumerate(candidates):
@@ -128,8 +127,8 @@ def _moved(
     for first, last in inverse.chunks():
         begin, end = first * block_size, last * block_size
         blocks = inverse.blocks(first, last)
-        w = _split(flat, block_size, first, last).to(torch.float64)
-        v = solve(blocks, w, _split(gone, block_size, first, last))
+        w = in_blocks(flat, block_size, first, last).to(torch.float64)
+        v = solve(blocks, w, in_blocks(gone, block_size, first, last))
         moved = w - torch.bmm(blocks, v.unsqueeze(-1)).squeeze(-1)
         result[begin:end] = moved.flatten()[: flat[begin:end].numel()]
     return result.masked_fill_(gone, 0.0).view_as(weight)
@@ -138,13 +137,6 @@ def _moved(
 def _check_groups(block_size: int, size: int) -> None:
     if block_size % size:
         raise ValueError(f"groups of {size} do not divide Fisher blocks of {block_size}")
-
-
-def _split(values: Tensor, block_size: int, first: int, last: int) -> Tensor:
-    """Cut (d,) to blocks `first` to `last`: (last - first, B), zero-padded."""
-    part = values[first * block_size : last * block_size]
-    missing = (last - first) * block_size - part.numel()
-    return functional.pad(part, (0, missing)).view(-1, block_size)
 
 
 def _members(values: Tensor, size: int) -> Tensor:
