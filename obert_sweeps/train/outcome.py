@@ -62,21 +62,3 @@ def constant(task: Task, evaluation: Mapping[str, float]) -> str | None:
     if not counts or max(counts) > 1:
         return None
     return f"one {'score' if task.head == 'regression' else 'class'} is predicted for all rows"
-
-
-def not_begun(stage: str, role: str, parent: Mapping[str, Any]) -> dict[str, Any]:
-    """The result of a stage that has nothing to begin with: its parent of `role` diverged."""
-    reason = parent.get("evidence", {}).get("reason", "")
-    what = {"start": "stage it starts from", "masks": "stage its masks come from"}[role]
-    return {
-        "id": stage,
-        "status": "not_converged",
-        "metrics": {},
-        "final_metrics": {},
-        "steps": 0,
-        "sparsity": {"overall": 0.0, "layers": {}},
-        "evidence": {"reason": f"the {what} did not converge: {reason}", "stage": parent["id"]},
-        "rates": {},
-        "cost": {"seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0},
-        "environment": {},
-    }

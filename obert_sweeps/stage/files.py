@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from .schema import Runtime, Stage, StageError
-from .store import Store
-from .worker_group import WorkerGroup
+from ..schema import Runtime, Stage, StageError
+from ..store import Store
+from ..worker_group import WorkerGroup
 
 
 def parent_models(spec: Stage, how: Runtime) -> dict[str, Path]:

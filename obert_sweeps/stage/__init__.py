@@ -1,0 +1,1 @@
+"""The kinds of stages, a module each: what one does with its recipe. No imports here."""

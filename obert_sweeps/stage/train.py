@@ -1,0 +1,150 @@
+"""A training stage: dense or pruned fine-tuning, upstream pruning, transfer, a lottery round, QAT.
+
+What differs between them is data in the recipe.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ..make import make
+from ..method.base import Method
+from ..model.base import Encoder
+from ..schema import Runtime, Stage, StageError
+from ..sparsity.pattern import pattern_named
+from ..task.base import Task
+from ..train.batches import Data, seed_of
+from ..train.journal import Journal, cost, rates, read_clocks
+from ..train.loop import Run, timetable, train
+from ..train.machine import environment, prepare_torch
+from ..train.optim import freeze, make_optimizer
+from ..train.outcome import outcome
+from ..train.start import save, start, training_of
+from ..train.state import State, seed_everything
+from ..train.step import Step
+from ..worker_group import WorkerGroup
+from .base import Desk, Result, inherited
+from .files import checkpoint, parent_models
+
+_TRAINING = 1  # keeps training's random numbers apart from those that drew the model
+
+
+def train_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -> Result | None:
+    if (result := inherited(spec, how)) is not None:
+        return result
+    run, state = _prepare(spec, how, group, desk)
+    evidence = train(run, state)
+    if desk is None:
+        return None
+    task, masks = run.step.task, state.masks
+    result = outcome(spec.id, task, state, evidence, run.layers)
+    if evidence is None or state.best is not None:
+        if masks.is_dense and (reason := task.check(result["metrics"])) is not None:
+            raise StageError(reason)
+        with desk.folder.new_folder("model") as part:
+            save(part, state.model, run.data.tokenizer, masks)
+    run.journal.settle()
+    return {
+        **result,
+        "rates": rates(state.spent),
+        "cost": cost(state.spent, run.device, group.size),
+        "environment": environment(how, run.device, group.size),
+    }
+
+
+def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -> tuple[Run, State]:
+    """A stage as it is before its next step: from the beginning, or from its last checkpoint.
+
+    Without a desk nothing is written.
+    """
+    clocks = read_clocks()
+    recipe, allowed = spec.recipe, how.allow_targets
+    training = training_of(recipe["training"])
+    device = prepare_torch(how)
+    task = make(recipe["task"], allowed, Task)  # type: ignore[type-abstract]
+    encoder = make(recipe["model"], allowed, Encoder)  # type: ignore[type-abstract]
+    method = make(recipe["method"], allowed, Method)
+    pattern = pattern_named(recipe["sparsity"]["pattern"])
+    level = recipe["sparsity"]["level"]
+
+    seed_everything(spec.seed)
+    begin = start(task, encoder, training, parent_models(spec, how))
+    model = begin.model.to(device)
+    freeze(model, training.freeze)
+    groups = method.attach(begin.layers, begin.masks)
+    method.to(device)
+    optimizer = make_optimizer(training, model, groups)
+    state = State(model, begin.masks, method, optimizer)
+    seed_everything(seed_of(spec.seed, _TRAINING))
+
+    found = checkpoint(spec, how, group)
+    if found is not None:
+        state.load(found, spec.id)
+    if desk is not None:
+        if found is not None:
+            desk.folder.log(f"going on from {found.name}")
+        desk.folder.rewind(state.step if found else -1)
+
+    data = Data(
+        task,
+        begin.tokenizer,
+        training.batch_size,
+        spec.seed,
+        training.max_train_rows,
+        training.max_eval_rows,
+    )
+    times = timetable(training, pattern.name, level, lambda: len(data.train))
+    journal = Journal(
+        desk.write if desk else _nothing,
+        # Rank 0 alone looks at its clock: the others would stop at other steps by what they saw.
+        how.log_seconds if desk else math.inf,
+        times.steps,
+        times.steps_per_epoch,
+        state.spent,
+        clocks,
+    )
+
+    def save_checkpoint(state: State) -> None:
+        if desk is not None:
+            journal.settle()
+            with desk.folder.new_checkpoint(state.step) as part:
+                state.save(part, spec.id)
+
+    step = Step(
+        model,
+        task,
+        optimizer,
+        method,
+        device=device,
+        teacher=begin.teacher.to(device) if begin.teacher is not None else None,
+        distill=training.distill,
+        max_grad_norm=training.max_grad_norm,
+        micro_batch=how.micro_batch,
+        precision=training.precision,
+        group=group,
+    )
+    run = Run(
+        training,
+        times,
+        pattern,
+        begin.layers,
+        data,
+        step,
+        journal,
+        spec.seed,
+        device,
+        save_checkpoint,
+        how.checkpoint_seconds,
+        desk.folder.log if desk else _nothing,
+        group,
+        memory=None if how.memory_gb is None else int(how.memory_gb * 2**30),
+        scratch=None if how.scratch is None else Path(how.scratch),
+        rewind=begin.rewind,
+    )
+    return run, state
+
+
+def _nothing(_: Any) -> None:
+    """What a worker without a desk writes."""
