@@ -28,11 +28,8 @@ from rich.table import Table
 from obert_sweeps.deploy.benchmark import Plan, benchmark, random_inputs
 from obert_sweeps.deploy.card import Facts
 from obert_sweeps.deploy.engines.base import Engine
-from obert_sweeps.deploy.engines.deepsparse_apart import DeepSparse
-from obert_sweeps.deploy.engines.onnx_runtime import OnnxRuntime
-from obert_sweeps.deploy.engines.openvino_cpu import OpenVino
+from obert_sweeps.deploy.engines.known import ENGINES
 from obert_sweeps.deploy.engines.torch_2of4 import Torch2of4
-from obert_sweeps.deploy.engines.torch_dense import TorchDense
 from obert_sweeps.deploy.export import export
 from obert_sweeps.deploy.sizes import Sizes
 from obert_sweeps.make import make
@@ -42,10 +39,8 @@ from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
 
 BUSY = 1.3  # wall time over CPU time of a thread, above which others work on the same cores
+ON_CPU = ["onnxruntime", "openvino", "deepsparse", "torch"]
 CONF = Path(__file__).resolve().parent.parent / "conf" / "model"
-ENGINES: dict[str, type[Engine]] = {
-    kind.name: kind for kind in (OnnxRuntime, OpenVino, DeepSparse, TorchDense)
-}
 
 
 def encoder_of(args: argparse.Namespace) -> Encoder:
@@ -147,7 +142,7 @@ def main() -> None:
     parser.add_argument("--path", help="a checkpoint instead of random weights")
     parser.add_argument("--layers", type=int, help="keep the first so many")
     parser.add_argument("--sparsity", type=float, default=0.95)
-    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--engines", nargs="+", default=ON_CPU, choices=list(ENGINES))
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--length", type=int, nargs="+", default=[128, 384])
     parser.add_argument("--threads", type=int, default=1)
@@ -166,8 +161,7 @@ def main() -> None:
         root = Path(args.keep or scratch)
         exports = make_exports(args, root)
         plan = Plan(
-            root / "dense",
-            root / "compressed",
+            {"dense": root / "dense", "compressed": root / "compressed"},
             random_inputs(exports.pop("vocab_size")),
             [(batch, length) for length in args.length for batch in args.batch],
             args.warmup,

@@ -78,8 +78,9 @@ def measure(point: Point, task: str, dense_schedule: str, said: list[str]) -> di
         *point.overrides(dense_schedule),
         *said,
     ]
-    if point.method != "obert":  # a budget that touches no stage is refused
-        command = [one for one in command if not one.startswith("budget.max_fisher_gradients")]
+    if point.method != "obert":  # what touches no stage is refused
+        of_obert = ("budget.max_fisher_gradients", "method.")
+        command = [one for one in command if not one.startswith(of_obert)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")

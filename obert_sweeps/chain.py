@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .catalogue.cell import Cell
 from .cost import capped, estimate
 from .identity import digest, identity
-from .link import Link
+from .link import AnyLink, DeployLink, Link
 from .schema import PruningTimes, RequestError, Stage
 from .sparsity.schedule import pruning_steps, step_of
 
@@ -24,7 +24,7 @@ class Chain:
 
     planner: Planner
     cell: Cell
-    links: dict[str, Link]
+    links: dict[str, AnyLink]
     notes: dict[str, Any]
     seed: int
     assumed: dict[str, str] = field(default_factory=dict)
@@ -38,7 +38,8 @@ class Chain:
         parents = self.parents(role, link, recipe)
         self.note_assumed(role, provenance)
         origin = planner.inputs.weights_of(recipe["model"])
-        rewinds_to_checkpoint = link.rewind is not None and "rewind" not in parents
+        rewinds = isinstance(link, Link) and link.rewind is not None
+        rewinds_to_checkpoint = rewinds and "rewind" not in parents
         loads = "start" not in parents or rewinds_to_checkpoint
         weights = origin["fingerprint"] if loads else None
         data = planner.inputs.data_of(recipe["task"]).fingerprint
@@ -56,14 +57,29 @@ class Chain:
         """The id of the last stage, once it is made."""
         return self.made[list(self.links)[-1]]
 
-    def seed_of(self, link: Link) -> int:
+    @property
+    def exported(self) -> str:
+        """The id of the stage that exports the chain's model, once it is made."""
+        kinds = {role: getattr(link, "kind", "train") for role, link in self.links.items()}
+        roles = [role for role, kind in kinds.items() if kind == "export"]
+        if not roles:
+            raise RequestError(
+                f"schedule '{self.notes['schedule']}' exports nothing that could be compared with."
+                " Name one with a stage of kind export."
+            )
+        return self.made[roles[-1]]
+
+    def seed_of(self, link: AnyLink) -> int:
         """Upstream models are made once: they take base_seed unless vary=all."""
-        upstream = link.task != "cell"
+        upstream = isinstance(link, Link) and link.task != "cell"
         if upstream and self.planner.request.vary == "result":
             return int(self.planner.request.base_seed)
         return self.seed
 
-    def parents(self, role: str, link: Link, recipe: dict[str, Any]) -> dict[str, str]:
+    def parents(self, role: str, link: AnyLink, recipe: dict[str, Any]) -> dict[str, str]:
+        if isinstance(link, DeployLink):
+            start = {"start": self.stage(link.start)}
+            return start | ({"against": self.against(link.against)} if link.against else {})
         named = {"start": link.start, "masks": link.masks, "rewind": link.rewind}
         if recipe["training"]["distill"] is not None:
             named["teacher"] = link.teacher
@@ -97,11 +113,24 @@ class Chain:
             )
         return self.stage(name)
 
+    def against(self, name: str) -> str:
+        """The stage of the model that a deployed one is compared with (see DeployLink)."""
+        dense = dense_of(self.cell)
+        if name == "dense":
+            return self.planner.chain(dense, self.seed).final
+        dense = replace(dense, model=self.planner.dense_model(self.cell), schedule=name)
+        return self.planner.chain(dense, self.seed).exported
+
     def note_assumed(self, role: str, provenance: dict[str, Any]) -> None:
         self.assumed |= self.notes["assumed"]
-        if self.links[role].method == "cell":
+        if self.prunes(role):
             for key, why in provenance["method_assumed"].items():
                 self.assumed[f"method.{key}"] = why
+
+    def prunes(self, role: str) -> bool:
+        """Whether a link is of the cell's own method."""
+        link = self.links[role]
+        return isinstance(link, Link) and link.method == "cell"
 
     def make(
         self,
@@ -117,12 +146,12 @@ class Chain:
         planner, cell = self.planner, self.cell
         rows = planner.inputs.data_of(recipe["task"]).rows
         check_pruning_fits(role, recipe, rows)
-        gpus = gpus_of(planner.request.cluster)
-        workers = workers_of(planner.request.cluster, gpus)
+        gpus = gpus_of(planner.request.cluster) if uses_gpu(recipe) else 0.0
+        workers = workers_of(planner.request.cluster, gpus) if divides(recipe) else 1
         tags = {
             "task": recipe["task"]["name"],
             "model": recipe["model"]["name"],
-            "method": cell.method if self.links[role].method == "cell" else "dense",
+            "method": cell.method if self.prunes(role) or "training" not in recipe else "dense",
             "sparsity": sparsity_label(recipe["sparsity"]),
             "role": role,
         }
@@ -152,7 +181,22 @@ def dense_of(cell: Cell) -> Cell:
     )
 
 
+def divides(recipe: dict[str, Any]) -> bool:
+    """Whether several workers can share a stage.
+
+    Not deployment; nor training in INT8, whose ranges each worker would see another part of.
+    """
+    return "training" in recipe and recipe["training"]["quantize"] is None
+
+
+def uses_gpu(recipe: dict[str, Any]) -> bool:
+    """Whether a stage runs on a GPU where there is one: training, and what is timed there."""
+    return "training" in recipe or recipe.get("benchmark", {}).get("gpu", False)
+
+
 def check_pruning_fits(role: str, recipe: dict[str, Any], rows: dict[str, int]) -> None:
+    if "training" not in recipe:
+        return
     training, sparsity = recipe["training"], recipe["sparsity"]
     where = f"stage '{role}' on {recipe['task']['name']}"
     if training["rewind"] is not None and not prunes_once_first(training["pruning"]):
@@ -197,6 +241,10 @@ def gpus_of(cluster: Any) -> float:
     if asked == "auto":
         return 1.0 if Path("/dev/nvidia0").exists() else 0.0
     return float(asked)
+
+
+def needs_gpu(link: AnyLink) -> bool:
+    return isinstance(link, DeployLink) and link.benchmark is not None and link.benchmark.gpu
 
 
 def workers_of(cluster: Any, gpus: float) -> int:

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .catalogue.cell import Cell
-from .link import Link, at_equal_budget, in_rounds
+from .link import AnyLink, DeployLink, Link, at_equal_budget, in_rounds
 from .request import Loaded, first_line
-from .schema import EqualBudget, RequestError, Training
+from .schema import Benchmark, EqualBudget, RequestError, Training
 from .sparsity.schedule import shorten
 
 PRESET_GROUPS = ("task", "model", "method")  # the groups whose leaves a preset may change
@@ -59,7 +59,7 @@ class Composer:
                 OmegaConf.update(node, key, override.value(), force_add=False)
         return to_plain(node)
 
-    def links(self, schedule: str, cell: Cell) -> tuple[dict[str, Link], dict[str, Any]]:
+    def links(self, schedule: str, cell: Cell) -> tuple[dict[str, AnyLink], dict[str, Any]]:
         """The chain of a schedule for a cell, and where it comes from (source, assumed).
 
         `<schedule>_<task>.yaml` is taken where there is one, else `<schedule>.yaml`. At an equal
@@ -74,9 +74,9 @@ class Composer:
             name = schedule
         leaf = self.leaf("schedule", name)
         overlay = self.preset["stages"]
-        links: dict[str, Link] = {}
+        links: dict[str, AnyLink] = {}
         for role, stage in leaf["stages"].items():
-            node = OmegaConf.structured(Link(epochs=0, batch_size=1, learning_rate=[]))
+            node = OmegaConf.structured(_empty(stage, f"schedule '{name}', stage '{role}'"))
             node = strict_merge(node, stage, f"schedule '{name}', stage '{role}'")
             if overlay.get(role):
                 node = strict_merge(node, overlay[role], f"preset.stages.{role}")
@@ -105,13 +105,13 @@ class Composer:
                 OmegaConf.update(node, override.key_or_group[len(prefix) :], override.value())
         return node
 
-    def recipe(self, cell: Cell, link: Link) -> tuple[dict[str, Any], dict[str, Any]]:
+    def recipe(self, cell: Cell, link: AnyLink) -> tuple[dict[str, Any], dict[str, Any]]:
         """The recipe of one link for a cell, and its provenance (not hashed)."""
+        if isinstance(link, DeployLink):
+            return self.deploy_recipe(cell, link), {"method_source": "", "method_assumed": {}}
         task_name = cell.task if link.task == "cell" else link.task
         method_name = cell.method if link.method == "cell" else link.method
-        task = self.leaf("task", task_name)
-        if self.request.data_root is not None:
-            task = place(task, Path(self.request.data_root))
+        task = self.task(task_name)
         between = link.method_overrides.get(method_name)
         method = self.leaf("method", method_name, between)
         sparsity = {"pattern": "dense", "level": 0.0}
@@ -129,8 +129,7 @@ class Composer:
             "method_assumed": method.pop("assumed", None) or {},
         }
         model = self.leaf("model", cell.model, link.checkpoint)
-        for leaf in (task, model):
-            leaf.pop("note", None)
+        model.pop("note", None)
         recipe = {
             "kind": "train",
             "task": task,
@@ -140,6 +139,33 @@ class Composer:
             "training": training,
         }
         return recipe, notes
+
+    def task(self, name: str) -> dict[str, Any]:
+        """A task's leaf, pointed at data_root where there is one."""
+        task = self.leaf("task", name)
+        task.pop("note", None)
+        root = self.request.data_root
+        return task if root is None else place(task, Path(root))
+
+    def deploy_recipe(self, cell: Cell, link: DeployLink) -> dict[str, Any]:
+        """Of a stage after training: what the model is, and how it is measured."""
+        model = self.leaf("model", cell.model)
+        model.pop("note", None)
+        dense = {"pattern": "dense", "level": 0.0}
+        recipe = {
+            "kind": link.kind,
+            "task": self.task(cell.task),
+            "model": model,
+            "sparsity": dense if cell.pattern == "dense" else self.sparsity_of(cell),
+        }
+        if link.benchmark is None:
+            return recipe
+        benchmark, rows = asdict(link.benchmark), self.request.budget.max_eval_rows
+        if rows is not None:
+            own = benchmark["max_eval_rows"]
+            benchmark["max_eval_rows"] = rows if own is None else min(own, rows)
+            self.touched.add("budget.max_eval_rows")
+        return recipe | {"benchmark": benchmark}
 
     def sparsity_of(self, cell: Cell) -> dict[str, Any]:
         sparsity = self.leaf("sparsity", cell.pattern)
@@ -174,6 +200,18 @@ class Composer:
 
     def distill_of(self, cell: Cell) -> Any:
         return self.leaf("distill", cell.distill)
+
+
+def _empty(stage: dict[str, Any], what: str) -> AnyLink:
+    """A link of the kind that a schedule's stage is, without what the stage says."""
+    kind = stage.get("kind", "train")
+    if kind == "train":
+        return Link(epochs=0, batch_size=1, learning_rate=[])
+    if kind == "export":
+        return DeployLink(kind, start="")
+    if kind == "benchmark":
+        return DeployLink(kind, start="", benchmark=Benchmark())
+    raise RequestError(f"{what}: kind '{kind}' is unknown. Choose train, export or benchmark.")
 
 
 def place(task: dict[str, Any], data_root: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 GPU_FLOPS = 82e12
 CPU_FLOPS = 5.7e10
 START_SECONDS = 1.0  # a stage's own start on a warm worker
+EXPORT_SECONDS = 10.0  # writing, compressing and checking the files of a model
 
 # Mean tokens a row after tokenising with BERT's uncased vocabulary, special tokens included:
 # sst2, stsb, qnli, mnli, qqp and squad counted over the validation rows, cola and mrpc estimated.
@@ -54,9 +55,11 @@ def estimate(
     gpu: bool,
     workers: int = 1,
 ) -> dict[str, float]:
-    """Expected flops, seconds and bytes on disk of a training stage."""
+    """Expected flops, seconds and bytes on disk of a stage."""
+    if "training" not in recipe:
+        return deployment(recipe, rows, config)
     training, task = recipe["training"], recipe["task"]
-    tokens = min(MEAN_TOKENS.get(task["name"], task["max_length"] / 2), task["max_length"])
+    tokens = tokens_of(task)
     weights = encoder_weights(config, training["keep_layers"])
     if task["name"] == "mlm":
         weights += config["vocab_size"] * config["hidden_size"]
@@ -74,6 +77,29 @@ def estimate(
         "gpu_hours": flops / GPU_FLOPS / 3600,
         "disk_bytes": 4.0 * total_weights(config),
     }
+
+
+def deployment(
+    recipe: dict[str, Any], rows: dict[str, int], config: dict[str, Any]
+) -> dict[str, float]:
+    """Of an export or a benchmark: on a CPU, whatever else the stages run on."""
+    weights, flops = encoder_weights(config), 0.0
+    if (plan := recipe.get("benchmark")) is not None:
+        evaluated = sum(capped(n, plan["max_eval_rows"]) for s, n in rows.items() if s != "train")
+        timed = 2 * (plan["warmup"] + plan["repeats"]) * sum(b * n for b, n in plan["shapes"])
+        passes = evaluated * tokens_of(recipe["task"]) + timed
+        flops = 2.0 * weights * passes * len(plan["engines"])
+    return {
+        "flops": flops,
+        "seconds": EXPORT_SECONDS + flops / CPU_FLOPS,
+        "gpu_hours": 0.0,
+        "disk_bytes": 0.0 if flops else 4.0 * total_weights(config),
+    }
+
+
+def tokens_of(task: dict[str, Any]) -> float:
+    """Mean tokens a row."""
+    return min(MEAN_TOKENS.get(task["name"], task["max_length"] / 2), task["max_length"])
 
 
 def fisher_rows(recipe: dict[str, Any]) -> int:

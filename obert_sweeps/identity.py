@@ -10,7 +10,11 @@ import hashlib
 import json
 from typing import Any
 
-VERSIONS = {"train": 1}  # raised by hand when the mathematics of a kind of stage changes
+VERSIONS = {
+    "train": 1,
+    "export": 1,
+    "benchmark": 1,
+}  # raised by hand when the mathematics of a kind of stage changes
 
 # Likewise of a task's, by its class; those that are not here are at their first.
 TASK_VERSIONS = {"obert_sweeps.task.squad.Squad": 2}  # 2: the loss does not see padding
@@ -28,7 +32,7 @@ ORIGINS = {
 # Keys that came after results were stored: at these values they say nothing new and are not
 # hashed, so that what was computed before them is found again.
 LATER: dict[str, dict[str, Any]] = {
-    "training": {"prune_also": [], "rewind": None},
+    "training": {"prune_also": [], "rewind": None, "quantize": None},
     "pruning": {"until": None, "every_steps": None},
     "method": {"update": "simultaneous"},
 }
@@ -59,7 +63,7 @@ def hashed_part(recipe: dict[str, Any]) -> dict[str, Any]:
         else _without_later(part, value)
         for part, value in recipe.items()
     }
-    if parts["training"].get("pruning"):
+    if parts.get("training", {}).get("pruning"):
         pruning = _without_later("pruning", parts["training"]["pruning"])
         parts["training"] = {**parts["training"], "pruning": pruning}
     return parts

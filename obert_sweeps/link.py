@@ -1,11 +1,11 @@
-"""The links of a schedule's chain: what one says beyond its training, and rounds of it."""
+"""The links of a schedule's chain: what one says beyond its recipe, and rounds of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .schema import EqualBudget, RequestError, Training
+from .schema import Benchmark, EqualBudget, RequestError, Training
 from .sparsity.schedule import stretch
 
 
@@ -30,16 +30,37 @@ class Link(Training):
     rounds: float | None = None  # repeat the link, each time with so much more of the weights gone
 
 
-def in_rounds(links: dict[str, Link], target: float) -> dict[str, Link]:
+@dataclass
+class DeployLink:
+    """A stage after training: `export` writes a model's files, `benchmark` runs them in engines.
+
+    start: an earlier link. against: what its size and speed are compared with: `dense`, the dense
+    model as it was trained, or a schedule, whose export of the row's dense model is taken. A dense
+    model is compared with nothing.
+    """
+
+    kind: str
+    start: str
+    against: str | None = None
+    benchmark: Benchmark | None = None
+
+
+AnyLink = Link | DeployLink
+
+
+def in_rounds(links: dict[str, AnyLink], target: float) -> dict[str, AnyLink]:
     """The chain with each link that has `rounds` written out: round_0, round_1, …
 
     The first round prunes nothing; the k-th, from the one before it, prunes to k * rounds first,
     for as long as that is below `target`, the cell's sparsity. A link that names it means its last
     round. RequestError for a share that is none.
     """
-    chain: dict[str, Link] = {}
+    chain: dict[str, AnyLink] = {}
     last: dict[str, str] = {}
     for role, written in links.items():
+        if isinstance(written, DeployLink):
+            chain[role] = replace(written, start=last.get(written.start, written.start))
+            continue
         named = {part: getattr(written, part) for part in ("start", "masks", "teacher", "rewind")}
         link = replace(written, **{part: last.get(name, name) for part, name in named.items()})
         if link.rounds is None:
@@ -63,7 +84,7 @@ def _rounds(role: str, link: Link, step: float, target: float) -> dict[str, Link
     return found
 
 
-def at_equal_budget(links: dict[str, Link], budget: EqualBudget) -> dict[str, Link]:
+def at_equal_budget(links: dict[str, AnyLink], budget: EqualBudget) -> dict[str, AnyLink]:
     """The chain with what it trains on the cell's task brought to one budget for all methods.
 
     All its links on that task together have `budget.epochs` epochs, in proportion to their own, and
@@ -71,7 +92,8 @@ def at_equal_budget(links: dict[str, Link], budget: EqualBudget) -> dict[str, Li
     Every link keeps its shape: shares of warm-ups, pruning times, falls and cycles of the rate.
     The last weights count, not the best of several epochs. Links on another task (upstream) stay.
     """
-    own = {role: link for role, link in links.items() if link.task == "cell" and link.epochs > 0}
+    trained = {role: link for role, link in links.items() if isinstance(link, Link)}
+    own = {role: link for role, link in trained.items() if link.task == "cell" and link.epochs > 0}
     rates = [r for link in own.values() for p in link.learning_rate for r in (p.initial, p.final)]
     peak = max(rates, default=0.0)
     if peak <= 0:  # nothing is trained: one-shot
@@ -96,4 +118,4 @@ def at_equal_budget(links: dict[str, Link], budget: EqualBudget) -> dict[str, Li
             patience=None,
         )
 
-    return {role: brought(link) if role in own else link for role, link in links.items()}
+    return links | {role: brought(link) for role, link in own.items()}

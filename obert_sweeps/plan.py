@@ -8,7 +8,7 @@ from typing import Any
 
 from .catalogue.cell import Cell
 from .catalogue.tables import cells as catalogue_cells
-from .chain import Chain
+from .chain import Chain, gpus_of, needs_gpu
 from .compose import Composer
 from .inputs import Blocked, Inputs
 from .request import Loaded
@@ -60,13 +60,12 @@ def make_plan(loaded: Loaded) -> Plan:
     """
     planner = Planner(loaded)
     chosen = select(loaded)
-    by_id = {c.id: c for c in catalogue_cells()}
     cells = {c.id: planner.cell(c, selected=True) for c in chosen}
     _refuse_if_nothing_can_run(cells)
     planner.check_touched()
     for cell in chosen:  # the dense models that recoveries are taken against, run or not
         if cell.baseline and cell.baseline not in cells:
-            cells[cell.baseline] = planner.cell(by_id[cell.baseline], selected=False)
+            cells[cell.baseline] = planner.cell(planner.catalogue[cell.baseline], selected=False)
     plan = Plan(planner.stages, cells, planner.seeds, planner.composer.preset["name"])
     plan.comparison = planner.comparison or plan.comparison
     plan.first = planner.first(plan)
@@ -79,6 +78,7 @@ class Planner:
         self.request = loaded.request
         self.composer = Composer(loaded)
         self.inputs = Inputs()
+        self.catalogue = {c.id: c for c in catalogue_cells()}
         self.stages: dict[str, Stage] = {}
         self.seeds = _seeds(self.request)
         self.stand_in = (
@@ -102,7 +102,8 @@ class Planner:
         planned.finals = {seed: chain.final for seed, chain in chains.items()}
         planned.stages = self.ancestry(planned.finals.values())
         first = chains[self.seeds[0]]
-        *earlier, (_, last) = [(role, self.stages[i].recipe) for role, i in first.made.items()]
+        recipes = {role: self.stages[i].recipe for role, i in first.made.items()}
+        *earlier, (_, last) = [(r, recipe) for r, recipe in recipes.items() if "training" in recipe]
         planned.assumed = first.assumed
         planned.knobs = {
             **last,
@@ -124,9 +125,15 @@ class Planner:
             if name not in self.loaded.leaves[group]:
                 raise Blocked(f"{group} '{name}' has no leaf in conf/{group}/")
         links, notes = self.composer.links(cell.schedule, cell)
+        if not gpus_of(self.request.cluster):
+            links = {role: link for role, link in links.items() if not needs_gpu(link)}
         chain = Chain(self, cell, links, notes, seed)
         chain.stage(list(links)[-1])
         return chain
+
+    def dense_model(self, cell: Cell) -> str:
+        """The model of the dense cell that this one is measured against: its own, mostly."""
+        return self.catalogue[cell.baseline].model if cell.baseline else cell.model
 
     def ancestry(self, ids: Any) -> list[str]:
         needed: set[str] = set()

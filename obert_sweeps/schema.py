@@ -76,6 +76,13 @@ class Distillation:
 
 
 @dataclass
+class Quantization:
+    """INT8 imitated in training: ranges follow the data up to epoch `observe_until`, then stay."""
+
+    observe_until: float
+
+
+@dataclass
 class Training:
     """Everything about one training stage but its model, task, method and sparsity target."""
 
@@ -96,8 +103,27 @@ class Training:
     reset_head: bool = False  # start from a new task head although the parent has one
     prune_also: list[str] = field(default_factory=list)  # further linear layers, by name part
     rewind: str | None = None  # whose encoder weights come back once it is pruned, at epoch 0
+    quantize: Quantization | None = None
     precision: str = "fp32"
     max_train_rows: int | None = None
+    max_eval_rows: int | None = None
+
+
+@dataclass
+class Benchmark:
+    """How an exported model is measured.
+
+    engines: of each its `name` and options; shapes: (batch, length) pairs, the first of which is
+    table 3's. With `gpu` it is measured where a stage has a GPU, and not at all elsewhere.
+    """
+
+    engines: list[dict[str, Any]] = field(
+        default_factory=lambda: [{"name": n} for n in ("onnxruntime", "openvino", "deepsparse")]
+    )
+    shapes: list[list[int]] = field(default_factory=lambda: [[128, 384], [1, 384]])
+    warmup: int = 2
+    repeats: int = 10
+    gpu: bool = False
     max_eval_rows: int | None = None
 
 
@@ -142,7 +168,11 @@ class Runtime:
 
 @dataclass
 class Stage:
-    """A node of the plan. `recipe` keys: kind, task, model, method, sparsity, training."""
+    """A node of the plan.
+
+    `recipe` keys: kind, task, model, sparsity; of training also method, training; of a benchmark
+    also benchmark.
+    """
 
     id: str
     name: str  # for people: "gradual sst2 bert_base obert 90 seed 42"
@@ -150,7 +180,7 @@ class Stage:
     seed: int
     parents: dict[str, str] = field(
         default_factory=dict
-    )  # role (start, masks, rewind, teacher) -> id
+    )  # role (start, masks, rewind, teacher, against) -> id
     identity: dict[str, Any] = field(default_factory=dict)  # what the id is the hash of
     tags: dict[str, str] = field(default_factory=dict)  # task, model, method, sparsity, role
     stand_in: bool = False

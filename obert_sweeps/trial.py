@@ -11,12 +11,18 @@ from typing import Any
 from .make import PACKAGE, make
 from .schema import Interrupted, RequestError, Runtime, Stage, StageError, WorkerLost
 from .stage.base import Desk, Kind
+from .stage.benchmark import benchmark_stage
+from .stage.export import export_stage
 from .stage.train import train_stage
 from .store import Held, StageFolder, Store
 from .tracker.base import Tracker
 from .worker_group import ALONE, WorkerGroup
 
-KINDS: dict[str, Kind] = {"train": train_stage}
+KINDS: dict[str, Kind] = {
+    "train": train_stage,
+    "export": export_stage,
+    "benchmark": benchmark_stage,
+}
 
 
 def run_stage(

@@ -92,8 +92,7 @@ def check_leaves(stages: Sequence[Stage], allow_targets: list[str]) -> None:
     """
     leaves: dict[str, Any] = {}
     for stage in stages:
-        for part in ("task", "model", "method"):
-            leaf = stage.recipe[part]
+        for leaf in (stage.recipe[p] for p in ("task", "model", "method") if p in stage.recipe):
             leaves[json.dumps(leaf, sort_keys=True)] = leaf
     asked = subprocess.run(
         [sys.executable, "-m", "obert_sweeps.make"],

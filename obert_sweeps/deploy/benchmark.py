@@ -1,9 +1,9 @@
-"""Throughput and latency of a dense and a compressed model, in turn, in each engine."""
+"""Throughput and latency of a model, or of a dense and a compressed one in turn, in each engine."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..train.machine import environment
 from .agreement import difference, tolerance
 from .engines.base import Arrays, Engine, Outcome
 from .engines.onnx_runtime import OnnxRuntime
+from .engines.torch_dense import TorchDense
 
 Side = str  # dense or compressed
 
@@ -24,20 +25,17 @@ Side = str  # dense or compressed
 class Plan:
     """What is measured. `inputs(batch, length)` gives a batch of exactly that shape.
 
-    `check` is the shape at which engines are compared before they are timed.
+    `folders` has the dense model, the compressed one, or both. `check` is the shape at which
+    engines are compared before they are timed.
     """
 
-    dense: Path
-    compressed: Path
+    folders: Mapping[Side, Path]
     inputs: Callable[[int, int], Arrays]
     shapes: Sequence[tuple[int, int]]
     warmup: int = 2
     repeats: int = 10
     check: tuple[int, int] | None = None
     quantized: bool = True  # whether the compressed model is
-
-    def folders(self) -> dict[Side, Path]:
-        return {"dense": self.dense, "compressed": self.compressed}
 
 
 def benchmark(
@@ -70,15 +68,20 @@ def benchmark(
 
 
 def reference(plan: Plan, threads: int) -> dict[Side, dict[str, np.ndarray]]:
-    """ONNX Runtime's logits of both models on the batch that engines are checked with."""
+    """The right logits of the models on the batch that engines are checked with."""
     found = {}
     batch = plan.inputs(*(plan.check or plan.shapes[0]))
-    for side, folder in plan.folders().items():
-        engine = OnnxRuntime(threads=threads)
+    for side, folder in plan.folders.items():
+        engine = judge(folder)(threads=threads)
         engine.load(folder)
         found[side] = engine.run(batch).logits
         engine.close()
     return found
+
+
+def judge(folder: Path) -> type[Engine]:
+    """Whose logits count as right: ONNX Runtime's, or torch's for a checkpoint without ONNX."""
+    return OnnxRuntime if any(folder.glob("*.onnx")) else TorchDense
 
 
 def measure(
@@ -91,7 +94,7 @@ def measure(
     row: dict[str, Any] = {"engine": kind.name}
     engines: dict[Side, Engine] = {}
     try:
-        for side, folder in plan.folders().items():
+        for side, folder in plan.folders.items():
             engine_of_side = kind.beside() if side == "dense" else kind
             engines[side] = engine_of_side(**options)
             engines[side].load(folder)
@@ -103,8 +106,9 @@ def measure(
             row[side] = {"difference": apart}
             allowed = tolerance(plan.quantized and side == "compressed", engine.reduced)
             if apart > allowed:
+                right = judge(plan.folders[side]).name
                 raise StageError(
-                    f"its logits of the {side} model differ from ONNX Runtime's by {apart:.3g}"
+                    f"its logits of the {side} model differ from {right}'s by {apart:.3g}"
                     f" (relative RMS; at most {allowed:g} is right)"
                 )
         figures = [timed(plan, engines, shape) for shape in plan.shapes]
@@ -119,7 +123,7 @@ def measure(
 
 
 def timed(plan: Plan, engines: dict[Side, Engine], shape: tuple[int, int]) -> dict[str, Any]:
-    """Both models at one batch and length, a repeat of each in turn.
+    """The models at one batch and length, a repeat of each in turn.
 
     `speedup` is of wall times, what a user waits; `cpu_speedup` of CPU times, which work of others
     on the same cores disturbs less.
@@ -142,7 +146,8 @@ def timed(plan: Plan, engines: dict[Side, Engine], shape: tuple[int, int]) -> di
             "throughput": shape[0] / statistics.median(times),
         }
     for name, key in (("speedup", "median_ms"), ("cpu_speedup", "cpu_ms")):
-        figures[name] = figures["dense"][key] / figures["compressed"][key]
+        if len(engines) > 1:
+            figures[name] = figures["dense"][key] / figures["compressed"][key]
     return figures
 
 

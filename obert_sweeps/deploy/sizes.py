@@ -50,8 +50,13 @@ def ratios(dense: Sizes, compressed: Sizes) -> dict[str, float]:
     }
 
 
-def table_3_metrics(dense: Sizes, compressed: Sizes) -> dict[str, float]:
-    """`file_mb` (10^6 bytes after gzip) and `compression`, as table 3 counts them."""
+def table_3_metrics(compressed: Sizes, dense: Sizes | None) -> dict[str, float]:
+    """`file_mb` (10^6 bytes) and `compression`, as table 3 counts them.
+
+    A compressed file after gzip, against the dense one as it is; that one (`dense` None) as it is.
+    """
+    if dense is None:
+        return {"file_mb": compressed.raw / 1e6, "compression": 1.0}
     return {
         "file_mb": compressed.gzip / 1e6,
         "compression": ratios(dense, compressed)["document"],

@@ -212,6 +212,12 @@ def calibrate(model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> None:
     model.eval()
 
 
+def has_ranges(folder: str | Path) -> bool:
+    """Whether the model saved in a folder was quantised."""
+    with safe_open(Path(folder) / "model.safetensors", "pt") as file:
+        return any(name.endswith("_range.low") for name in file.keys())  # noqa: SIM118 - no mapping
+
+
 def load_ranges(model: nn.Module, folder: str | Path) -> None:
     """The ranges that a quantised model was saved with, into a quantised model of its shape.
 

@@ -216,10 +216,11 @@ def shorten(training: Training, max_epochs: float) -> Training:
 def stretch(training: AnyTraining, factor: float) -> AnyTraining:
     """The same training in `factor` times its epochs.
 
-    Epochs, pruning times and learning-rate pieces are scaled alike, so that warm-ups, the climb to
-    the target and what follows it keep their shares, and so do the number of pruning steps and
-    their sparsities. `every_steps` and `evaluate_every` stay as they are: the former is a method's
-    own rhythm, and there are more or fewer such steps on the same curve.
+    Epochs, pruning times, learning-rate pieces and when INT8 ranges are fixed are scaled alike, so
+    that warm-ups, the climb to the target and what follows it keep their shares, and so do the
+    number of pruning steps and their sparsities. `every_steps` and `evaluate_every` stay as they
+    are: the former is a method's own rhythm, and there are more or fewer such steps on the same
+    curve.
     """
 
     def scaled(epochs: float | None) -> float | None:
@@ -238,4 +239,13 @@ def stretch(training: AnyTraining, factor: float) -> AnyTraining:
         replace(piece, until=piece.until * factor, every=scaled(piece.every))
         for piece in training.learning_rate
     ]
-    return replace(training, epochs=training.epochs * factor, learning_rate=pieces, pruning=pruning)
+    quantize = training.quantize
+    if quantize is not None:
+        quantize = replace(quantize, observe_until=quantize.observe_until * factor)
+    return replace(
+        training,
+        epochs=training.epochs * factor,
+        learning_rate=pieces,
+        pruning=pruning,
+        quantize=quantize,
+    )

@@ -117,6 +117,12 @@ def read_clocks() -> tuple[float, float]:
     return time.monotonic(), time.process_time()
 
 
+def spent_since(clocks: tuple[float, float]) -> Spent:
+    """What was spent since `read_clocks` gave these."""
+    wall, cpu = read_clocks()
+    return Spent(wall=wall - clocks[0], cpu=cpu - clocks[1])
+
+
 def finite(metrics: dict[str, float]) -> dict[str, float | None]:
     """Metrics fit for JSON: None for what is undefined."""
     return {k: float(v) if math.isfinite(v) else None for k, v in metrics.items()}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..method.base import PruneStep
+from ..model.quantize import observe
 from ..schema import Training
 from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern
@@ -38,6 +39,7 @@ class Timetable:
     steps_per_epoch: int
     prunings: dict[int, float]  # before the step -> sparsity it leads to
     evaluations: set[int]  # after so many steps
+    observed: int = 0  # for so many steps the ranges of a quantised model follow the data
 
     def epoch(self, step: int) -> float:
         return round(step / self.steps_per_epoch, 4)
@@ -69,7 +71,8 @@ def timetable(training: Training, pattern: str, level: float, rows: Callable[[],
     if every > 0:
         times = range(1, math.ceil(training.epochs / every))
         evaluations |= {step_of(k * every, per_epoch) for k in times} - {0}
-    return Timetable(steps, per_epoch, prunings, evaluations)
+    until = training.quantize.observe_until if training.quantize else 0.0
+    return Timetable(steps, per_epoch, prunings, evaluations, step_of(until, per_epoch))
 
 
 @dataclass
@@ -111,6 +114,8 @@ def train(run: Run, state: State) -> dict[str, Any] | None:
                 prune(run, state, step)
             if times.steps:
                 begun = time.monotonic()
+                if training.quantize is not None:
+                    observe(state.model, step < times.observed)
                 rate = set_learning_rate(
                     state.optimizer, training.learning_rate, step, times.steps_per_epoch
                 )

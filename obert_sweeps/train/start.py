@@ -12,7 +12,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..model.base import Encoder, quiet
-from ..schema import Distillation, LearningRatePiece, PruningTimes, StageError, Training
+from ..model.quantize import quantize
+from ..schema import (
+    Distillation,
+    LearningRatePiece,
+    PruningTimes,
+    Quantization,
+    StageError,
+    Training,
+)
 from ..sparsity.mask import Masks
 from ..task.base import Task
 
@@ -28,6 +36,8 @@ def training_of(data: Mapping[str, Any]) -> Training:
             training.pruning = PruningTimes(**data["pruning"])
         if data.get("distill") is not None:
             training.distill = Distillation(**data["distill"])
+        if data.get("quantize") is not None:
+            training.quantize = Quantization(**data["quantize"])
     except TypeError as error:
         known = ", ".join(field.name for field in fields(Training))
         raise StageError(
@@ -54,6 +64,7 @@ def start(task: Task, encoder: Encoder, training: Training, parents: Mapping[str
     `parents` holds the model folder of each role. Weights, tokenizer and masks are those of the
     role `start`, else of the model's own checkpoint, else made from nothing (the tokenizer by the
     task). Masks of the role `masks` go before those of `start`. Pruned weights are zero already.
+    With `training.quantize` the model is quantised, its ranges still to be observed.
     With `training.rewind` there are also the encoder's weights of the role `rewind`, or of the
     model's own checkpoint.
 
@@ -76,6 +87,8 @@ def start(task: Task, encoder: Encoder, training: Training, parents: Mapping[str
             f"task {task.name} has rows of up to {longest} tokens and the model takes"
             f" {model.config.max_position_embeddings}. Set task.max_length to at most that."
         )
+    if training.quantize is not None:
+        quantize(model)
     layers = encoder.prunable(model, training.prune_also)
     masks = _masks(layers, training, parents)
     masks.apply()

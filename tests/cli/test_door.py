@@ -49,7 +49,8 @@ def test_plan_answers_in_json_and_says_what_is_blocked(capsys) -> None:
     assert document["totals"]["cells"] == 69
     blocked = [c for c in document["cells"] if c["blocked"]]
     assert code == (1 if blocked else 0)
-    assert all(stage["recipe"]["kind"] == "train" for stage in document["stages"])
+    kinds = {stage["recipe"]["kind"] for stage in document["stages"]}
+    assert kinds == {"train", "export", "benchmark"}
 
 
 @pytest.mark.parametrize("verb", ["ls", "plan"])

@@ -71,7 +71,7 @@ class Absent(OnnxRuntime):
 def plan_of(exports: Exports, **more: Any) -> Plan:
     shapes = more.pop("shapes", [(4, 10)])
     inputs = random_inputs(VOCABULARY)
-    return Plan(exports.dense, exports.compressed, inputs, shapes, **more)
+    return Plan({"dense": exports.dense, "compressed": exports.compressed}, inputs, shapes, **more)
 
 
 def test_both_models_are_timed_in_turn_and_warm_ups_do_not_count(exports: Exports) -> None:
@@ -100,7 +100,7 @@ def test_both_models_are_timed_in_turn_and_warm_ups_do_not_count(exports: Export
 def test_a_wrong_broken_or_missing_engine_is_told_and_not_timed(exports: Exports) -> None:
     engines = [(kind, {}) for kind in (Wrong, Broken, Absent, Torch2of4)]
     wrong, broken, absent, gpu = benchmark(plan_of(exports, repeats=1), engines)["engines"]
-    assert "compressed model differ from ONNX Runtime's by 0.95" in wrong["wrong"]
+    assert "compressed model differ from onnxruntime's by 0.95" in wrong["wrong"]
     assert wrong["dense"]["difference"] == 0.0
     assert broken["wrong"] == "it does not take this graph"
     assert absent == {"engine": "absent", "missing": "make absent"}

@@ -49,5 +49,6 @@ def test_the_documents_counting_gives_the_documents_ratios() -> None:
     assert round(ratios(dense, large)["document"]) == 34
     assert round(ratios(dense, mobile)["document"]) == 136
     assert ratios(dense, large)["gzip"] < ratios(dense, large)["document"]
-    metrics = table_3_metrics(dense, large)
+    metrics = table_3_metrics(large, dense)
     assert metrics == {"file_mb": 38.2, "compression": pytest.approx(1300 / 38.2)}
+    assert table_3_metrics(dense, None) == {"file_mb": 1300.0, "compression": 1.0}

@@ -1,0 +1,121 @@
+"""A benchmark: exported models in inference engines, their speed and what they score there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..deploy.benchmark import Plan, benchmark, random_inputs
+from ..deploy.engine_model import EngineModel
+from ..deploy.engines.known import engine_of
+from ..make import make
+from ..model.base import Encoder
+from ..model.check import check_checkpoint
+from ..schema import Benchmark, Runtime, Stage
+from ..store import Store
+from ..task.base import Task
+from ..train.batches import Data
+from ..train.evaluate import evaluate
+from ..train.journal import cost, finite, read_clocks, spent_since
+from ..train.machine import environment, prepare_torch
+from ..worker_group import WorkerGroup
+from .base import Desk, Result, inherited
+from .files import parent_models
+
+
+def benchmark_stage(
+    spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None
+) -> Result | None:
+    """Time each engine, and on CPUs score the validation rows in it.
+
+    `metrics` are those of the engine with the most throughput at the first shape, among those that
+    compute the right thing; it is named in `engine`. `engines` has them all.
+    """
+    if desk is None or (result := inherited(spec, how)) is not None:
+        return None if desk is None else result
+    begun, plan = read_clocks(), Benchmark(**spec.recipe["benchmark"])
+    how = how if plan.gpu else replace(how, device="cpu")
+    device = prepare_torch(how)
+    models = parent_models(spec, how)
+    engines = [engine_of(leaf) for leaf in plan.engines]
+    report = benchmark(
+        Plan(
+            _sides(models),
+            random_inputs(_config(models["start"])["vocab_size"]),
+            [(batch, length) for batch, length in plan.shapes],
+            plan.warmup,
+            plan.repeats,
+            quantized=any(models["start"].glob("model.*.onnx")),
+        ),
+        engines,
+        how.threads,
+        desk.folder.log,
+    )
+    for (kind, options), row in zip(engines, report["engines"], strict=True):
+        if "figures" in row and not plan.gpu:
+            engine = kind(**options, threads=how.threads)
+            engine.load(models["start"])
+            row["metrics"] = _score(spec, how, plan, engine, models["start"])
+            engine.close()
+        for word in ("missing", "wrong"):
+            if word in row:
+                desk.folder.log(f"{row['engine']} is {word}: {row[word]}")
+    start = Store(how.store).result(spec.parents["start"]) or {}
+    best = fastest(report["engines"])
+    return {
+        "id": spec.id,
+        "status": "done",
+        "metrics": start["metrics"] | (metrics_of(best, plan.gpu) if best else {}),
+        "sparsity": start["sparsity"],
+        "engine": best["engine"] if best else None,
+        "benchmark": report,
+        "cost": cost(spent_since(begun), device),
+        "environment": environment(how, device),
+    }
+
+
+def fastest(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The engine with the most throughput of the model at the first shape; None if none ran."""
+    right = [row for row in rows if row.get("figures")]
+    return max(right, key=lambda row: _timed(row["figures"][0])["throughput"], default=None)
+
+
+def metrics_of(row: dict[str, Any], gpu: bool) -> dict[str, Any]:
+    """Table 1's column, the best of all shapes, on a GPU; on CPUs table 3's.
+
+    A dense model's speed is its own measure.
+    """
+    if gpu:
+        return {"gpu_speedup": max(figure["speedup"] for figure in row["figures"])}
+    first = row["figures"][0]
+    speed = {"throughput": _timed(first)["throughput"], "speedup": first.get("speedup", 1.0)}
+    return row["metrics"] | speed
+
+
+def _timed(figure: dict[str, Any]) -> dict[str, float]:
+    return figure.get("compressed") or figure["dense"]
+
+
+def _sides(models: dict[str, Path]) -> dict[str, Path]:
+    if "against" in models:
+        return {"dense": models["against"], "compressed": models["start"]}
+    return {"dense": models["start"]}
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return check_checkpoint(str(folder))
+
+
+def _score(
+    spec: Stage, how: Runtime, plan: Benchmark, engine: Any, folder: Path
+) -> dict[str, float | None]:
+    """The task's metrics over the validation rows, computed by the engine."""
+    task = make(spec.recipe["task"], how.allow_targets, Task)  # type: ignore[type-abstract]
+    encoder = make(spec.recipe["model"], how.allow_targets, Encoder)  # type: ignore[type-abstract]
+    data = Data(task, encoder.tokenizer(str(folder)), 1, spec.seed, None, plan.max_eval_rows)
+    model = EngineModel(engine, _config(folder)["max_position_embeddings"])
+    found = evaluate(model, task, data, torch.device("cpu"))
+    return finite({name: found[name] for name in task.metrics if name in found})

@@ -1,0 +1,98 @@
+"""An export: a trained model as files that engines and `from_pretrained` load, with their sizes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..deploy.card import Facts
+from ..deploy.export import export
+from ..deploy.sizes import Sizes, table_3_metrics
+from ..identity import hashed_part
+from ..make import make
+from ..model.base import Encoder
+from ..model.quantize import has_ranges, load_ranges, quantize
+from ..schema import Runtime, Stage
+from ..store import Store
+from ..task.base import Task
+from ..train.batches import Data, inputs
+from ..train.journal import cost, read_clocks, spent_since
+from ..train.machine import environment, prepare_torch
+from ..worker_group import WorkerGroup
+from .base import Desk, Result, inherited
+from .files import parent_models
+
+ROWS = 4  # of the first evaluation split, on which the files must agree with torch
+
+
+def export_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -> Result | None:
+    """Write model/; measured are the metrics of what is exported, `file_mb` and `compression`."""
+    if desk is None or (result := inherited(spec, how)) is not None:
+        return None if desk is None else result
+    begun, how = read_clocks(), replace(how, device="cpu")
+    device = prepare_torch(how)
+    task = make(spec.recipe["task"], how.allow_targets, Task)  # type: ignore[type-abstract]
+    encoder = make(spec.recipe["model"], how.allow_targets, Encoder)  # type: ignore[type-abstract]
+    trained = parent_models(spec, how)["start"]
+    tokenizer: Any = encoder.tokenizer(str(trained))
+    model = _load(trained, encoder, task, len(tokenizer))
+    store = Store(how.store)
+    made, dense = store.result(spec.parents["start"]) or {}, _dense(spec, store)
+
+    def facts(found: dict[str, Any]) -> Facts:
+        return Facts(
+            name=" ".join(spec.tags[key] for key in ("model", "task", "method", "sparsity")),
+            task=task.name,
+            base_model=encoder.hub or Path(encoder.path or encoder.name).name,
+            metrics=made["metrics"],
+            sparsity=made["sparsity"]["layers"],
+            quantized=has_ranges(trained),
+            recipe=chain_of(spec, store),
+            sizes=found["sizes"],
+            ratios=found.get("ratios", {}),
+        )
+
+    rows = Data(task, tokenizer, ROWS, spec.seed, ROWS, ROWS).evaluation[0].rows[:ROWS]
+    example = inputs(task.collate(rows, int(tokenizer.pad_token_id or 0), None))
+    with desk.folder.new_folder("model") as part:
+        found = export(part, model, tokenizer, example, facts, dense)
+    sizes = Sizes(**next(iter(found["sizes"].values())))
+    return {
+        "id": spec.id,
+        "status": "done",
+        "metrics": made["metrics"] | table_3_metrics(sizes, dense),
+        "sparsity": made["sparsity"],
+        **found,
+        "cost": cost(spent_since(begun), device),
+        "environment": environment(how, device),
+    }
+
+
+def _load(folder: Path, encoder: Encoder, task: Task, tokens: int) -> Any:
+    """A trained model, in INT8 if it was trained in that, in eval mode."""
+    model = encoder.build(task.head, task.num_labels, tokens, str(folder), new_head=False)
+    if has_ranges(folder):
+        quantize(model)
+        load_ranges(model, folder)
+    return model.eval()
+
+
+def _dense(spec: Stage, store: Store) -> Sizes | None:
+    """The sizes of the dense model's file; None for a dense model."""
+    if "against" not in spec.parents:
+        return None
+    against = store.result(spec.parents["against"]) or {}
+    return Sizes(**against["sizes"]["model.onnx"])
+
+
+def chain_of(spec: Stage, store: Store) -> dict[str, Any]:
+    """The recipes of the stages that made a stage's model, the last first, by name."""
+    found: dict[str, Any] = {}
+    parent = spec.parents.get("start")
+    while parent is not None:
+        stage = store.folder(parent).read_json("stage.json") or {}
+        if "recipe" in stage:
+            found[stage["name"]] = hashed_part(stage["recipe"])  # without paths
+        parent = stage.get("parents", {}).get("start")
+    return found
