@@ -32,7 +32,7 @@ ORIGINS = {
 # Keys that came after results were stored: at these values they say nothing new and are not
 # hashed, so that what was computed before them is found again.
 LATER: dict[str, dict[str, Any]] = {
-    "training": {"prune_also": [], "rewind": None, "quantize": None},
+    "training": {"prune_also": [], "rewind": None, "quantize": None, "group_by_length": 0},
     "pruning": {"until": None, "every_steps": None},
     "method": {"update": "simultaneous"},
 }

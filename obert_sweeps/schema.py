@@ -105,6 +105,7 @@ class Training:
     rewind: str | None = None  # whose encoder weights come back once it is pruned, at epoch 0
     quantize: Quantization | None = None
     precision: str = "fp32"
+    group_by_length: int = 0  # rows are dealt by length among so many batches; 0: plain order
     max_train_rows: int | None = None
     max_eval_rows: int | None = None
 

@@ -94,6 +94,7 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
         spec.seed,
         training.max_train_rows,
         training.max_eval_rows,
+        training.group_by_length,
     )
     times = timetable(training, pattern.name, level, lambda: len(data.train))
     journal = Journal(

@@ -33,17 +33,25 @@ class Batches:
     """Training batches of a task by optimiser step, shuffled anew each epoch, on the CPU.
 
     Every row comes once an epoch; the last batch of an epoch may be smaller. A batch is padded to
-    its own longest row.
+    its own longest row. With `group_by_length` of 2 or more, the rows that so many batches in a row
+    would hold are dealt to them by length (see `grouped`); 0 leaves the plain order.
     """
 
     def __init__(
-        self, task: Task, features: Features, pad_token_id: int, batch_size: int, seed: int
+        self,
+        task: Task,
+        features: Features,
+        pad_token_id: int,
+        batch_size: int,
+        seed: int,
+        group_by_length: int = 0,
     ) -> None:
         self.task = task
         self.rows = features.rows
         self.pad_token_id = pad_token_id
         self.batch_size = batch_size
         self.seed = seed
+        self.group_by_length = group_by_length
         self.steps_per_epoch = -(-len(self.rows) // batch_size)
         self._shuffled: tuple[int, list[int]] = (-1, [])
 
@@ -53,9 +61,17 @@ class Batches:
         if self._shuffled[0] != epoch:
             generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
             order = torch.randperm(len(self.rows), generator=generator).tolist()
+            if self.group_by_length > 1:
+                order = grouped(
+                    order, self._lengths, self.batch_size, self.group_by_length, generator
+                )
             self._shuffled = (epoch, order)
         begin = position * self.batch_size
         return self._shuffled[1][begin : begin + self.batch_size]
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        return [len(row["input_ids"]) for row in self.rows]
 
     def tokens(self, step: int) -> int:
         """How many real tokens the batch of a step has."""
@@ -79,6 +95,7 @@ class Data:
         seed: int,
         max_train_rows: int | None = None,
         max_eval_rows: int | None = None,
+        group_by_length: int = 0,
     ) -> None:
         self.task = task
         self.tokenizer = tokenizer
@@ -86,6 +103,7 @@ class Data:
         self.seed = seed
         self.max_train_rows = max_train_rows
         self.max_eval_rows = max_eval_rows
+        self.group_by_length = group_by_length
 
     @property
     def pad_token_id(self) -> int:
@@ -104,7 +122,38 @@ class Data:
 
     @cached_property
     def batches(self) -> Batches:
-        return Batches(self.task, self.train, self.pad_token_id, self.batch_size, self.seed)
+        return Batches(
+            self.task,
+            self.train,
+            self.pad_token_id,
+            self.batch_size,
+            self.seed,
+            self.group_by_length,
+        )
+
+
+def grouped(
+    order: Sequence[int],
+    lengths: Sequence[int],
+    batch_size: int,
+    window: int,
+    generator: torch.Generator,
+) -> list[int]:
+    """A shuffled order of rows whose batches hold rows of similar length.
+
+    The rows of each `window` whole batches are sorted by length and cut into batches, which then
+    come in an order drawn anew. A last, smaller batch keeps its rows, and its place at the end.
+    """
+    whole = len(order) // batch_size * batch_size
+    found: list[int] = []
+    for begin in range(0, whole, window * batch_size):
+        rows = sorted(
+            order[begin : min(begin + window * batch_size, whole)], key=lengths.__getitem__
+        )
+        batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        for place in torch.randperm(len(batches), generator=generator).tolist():
+            found += batches[place]
+    return [*found, *order[whole:]]
 
 
 def counted(head: str, batch: Batch) -> int:

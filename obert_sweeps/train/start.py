@@ -45,6 +45,11 @@ def training_of(data: Mapping[str, Any]) -> Training:
         ) from error
     if training.keep not in ("last", "best"):
         raise StageError(f"training.keep {training.keep!r} is unknown. Choose last or best.")
+    if training.group_by_length < 0:
+        raise StageError(
+            f"training.group_by_length is {training.group_by_length}: it is a number of batches, 0"
+            " for the plain order. Say for instance 50."
+        )
     return training
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -31,6 +33,46 @@ def test_every_epoch_has_every_row_once_in_another_order(rows: int, size: int, s
         assert sorted(epochs[-1]) == list(range(rows))
     if rows > 15:
         assert epochs[0] != epochs[1]
+
+
+LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=60)
+
+
+@given(lengths=LENGTHS, size=st.integers(1, 6), window=st.integers(2, 5), seed=st.integers(0, 99))
+def test_rows_are_dealt_by_length_within_a_window(
+    lengths: list[int], size: int, window: int, seed: int
+) -> None:
+    features = Features("train", [{"input_ids": [0] * n} for n in lengths])
+    plain = Batches(Toy(), features, 0, size, seed)
+    batches = Batches(Toy(), features, 0, size, seed, group_by_length=window)
+    steps = range(batches.steps_per_epoch)
+    assert batches.steps_per_epoch == plain.steps_per_epoch
+    whole = [step for step in steps if len(plain.indices(step)) == size]
+    for begin in range(0, len(whole), window):
+        part = whole[begin : begin + window]
+        rows = [i for step in part for i in plain.indices(step)]
+        found = [batches.indices(step) for step in part]
+        assert sorted(i for batch in found for i in batch) == sorted(rows)
+        # By rank: no batch overlaps another in length.
+        spans = sorted((min(lengths[i] for i in b), max(lengths[i] for i in b)) for b in found)
+        assert all(a[1] <= b[0] for a, b in pairwise(spans))
+    for step in set(steps) - set(whole):
+        assert batches.indices(step) == plain.indices(step)
+
+
+def test_grouped_batches_follow_from_seed_and_step_and_come_in_no_order_of_length() -> None:
+    def batches(seed: int = 0) -> Batches:
+        features = Features("train", [{"input_ids": [0] * (1 + i)} for i in range(60)])
+        return Batches(Toy(), features, 0, 4, seed, group_by_length=15)
+
+    first, second = batches(), batches()
+    wanted = [first.indices(step) for step in range(45)]
+    assert [second.indices(step) for step in (44, 3, 20)] == [wanted[i] for i in (44, 3, 20)]
+    for epoch in range(3):
+        longest = [max(batch) for batch in wanted[15 * epoch : 15 * epoch + 15]]
+        assert longest not in (sorted(longest), sorted(longest, reverse=True))
+    assert len({str(wanted[15 * e : 15 * e + 15]) for e in range(3)}) == 3
+    assert [batches(1).indices(step) for step in range(15)] != wanted[:15]
 
 
 def test_a_step_can_be_made_again_without_those_before_it() -> None:
