@@ -24,6 +24,7 @@ from ..train.outcome import outcome
 from ..train.start import save, start, training_of
 from ..train.state import State, seed_everything
 from ..train.step import Step
+from ..train.teacher import LiveTeacher
 from ..worker_group import WorkerGroup
 from .base import Desk, Result, inherited
 from .files import checkpoint, parent_models
@@ -119,7 +120,7 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
         optimizer,
         method,
         device=device,
-        teacher=begin.teacher.to(device) if begin.teacher is not None else None,
+        teacher=None if begin.teacher is None else LiveTeacher(begin.teacher.to(device), task),
         distill=training.distill,
         max_grad_norm=training.max_grad_norm,
         micro_batch=how.micro_batch,

@@ -78,10 +78,14 @@ class Batches:
         return sum(len(self.rows[i]["input_ids"]) for i in self.indices(step))
 
     def __call__(self, step: int) -> Batch:
-        """The batch of a step; what collating draws at random follows from seed and step too."""
+        """The batch of a step; what collating draws at random follows from seed and step too.
+
+        Beside what the task collates, `rows` (B,): which rows they are.
+        """
         generator = torch.Generator().manual_seed(seed_of(self.seed, -1, step))
-        rows = [self.rows[i] for i in self.indices(step)]
-        return self.task.collate(rows, self.pad_token_id, generator)
+        chosen = self.indices(step)
+        batch = self.task.collate([self.rows[i] for i in chosen], self.pad_token_id, generator)
+        return {**batch, "rows": torch.tensor(chosen)}
 
 
 class Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,20 +51,17 @@ def row_logits(
     precision: str = "fp32",
     tokens: int | None = None,
     group: WorkerGroup = ALONE,
+    read: Callable[[Any, Batch], RowLogits] | None = None,
 ) -> list[RowLogits]:
-    """What `task.logits` gives for each row, in the rows' order: float32 on the CPU, unpadded.
+    """What `read(outputs, batch)` gives for each row, in their order: float32 on the CPU, unpadded.
 
-    A task with logits too large to keep (MLM's, a vocabulary a token) has a method
-    `predictions(outputs, batch)` with what it scores instead, and that is given.
+    Without `read` that is `task.predictions`: the logits, unless those would be too large to keep
+    (MLM's, a vocabulary a token).
     Rows of similar length are batched, at most `tokens` tokens together (at least one row). The
     workers of `group` take the batches in turn, and all get all rows. Eval mode; the model's own
     mode is put back.
     """
-    predictions = getattr(task, "predictions", None)
-
-    def outputs_of(outputs: Any, batch: Batch) -> RowLogits:
-        return predictions(outputs, batch) if predictions else task.logits(outputs)
-
+    read = read or task.predictions
     limit = tokens or (_MLM_TOKENS if task.head == "mlm" else TOKENS)
     lengths = [len(row["input_ids"]) for row in features.rows]
     batches = list(by_length(lengths, limit))
@@ -77,7 +75,7 @@ def row_logits(
             batch = task.collate([features.rows[i] for i in rows], pad_token_id, generator)
             with autocast(device, precision):
                 on_device = to_device(batch, device)
-                heads = outputs_of(model(**inputs(on_device)), on_device)
+                heads = read(model(**inputs(on_device)), on_device)
             heads = tuple(head.float().cpu() for head in heads)
             for place, row in enumerate(rows):
                 found[row] = tuple(

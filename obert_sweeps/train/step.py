@@ -15,6 +15,7 @@ from ..worker_group import ALONE, WorkerGroup
 from .batches import Batch, counted, counted_by_teacher, inputs, micro_batches, shares, to_device
 from .distill import distillation_loss
 from .parallel import GradientSum
+from .teacher import Teacher
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -29,8 +30,7 @@ class Step:
 
     loss = (1 - hardness) * task loss + hardness * distillation loss + the method's penalty, each a
     mean over the whole batch however it is cut into micro-batches and divided over the workers of
-    `group`, who all get the same batch. With hardness 1 labels are not looked at. The teacher runs
-    in eval mode, without gradient.
+    `group`, who all get the same batch. With hardness 1 labels are not looked at.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Step:
         method: Method,
         *,
         device: torch.device,
-        teacher: nn.Module | None = None,
+        teacher: Teacher | None = None,
         distill: Distillation | None = None,
         max_grad_norm: float = 0.0,
         micro_batch: int | None = None,
@@ -57,7 +57,7 @@ class Step:
         self.optimizer = optimizer
         self.method = method
         self.device = device
-        self.teacher = teacher.eval() if teacher is not None else None
+        self.teacher = teacher
         self.distill = distill
         self.max_grad_norm = max_grad_norm
         self.micro_batch = micro_batch
@@ -102,8 +102,7 @@ class Step:
             if hardness < 1 and label_share:
                 terms.append((1 - hardness) * label_share * self.task.loss(outputs, part))
             if self.distill is not None and self.teacher is not None and hardness > 0:
-                with torch.no_grad():
-                    taught = self.task.logits(self.teacher(**inputs(part)))
+                taught = self.teacher(part)
                 student = self.task.logits(outputs)
         if self.distill is not None and hardness > 0:
             divergence = distillation_loss(

@@ -91,6 +91,7 @@ def test_batches_are_padded_to_their_own_longest_row() -> None:
     widths = set()
     for step in range(batches.steps_per_epoch):
         batch = batches(step)
+        assert batch["rows"].tolist() == batches.indices(step)
         longest = max(len(batches.rows[i]["input_ids"]) for i in batches.indices(step))
         assert batch["input_ids"].shape[1] == longest
         widths.add(longest)
@@ -110,7 +111,8 @@ def test_micro_batches_are_the_batch_cut_and_trimmed(head: str) -> None:
         longest = int(batch["attention_mask"][begin : begin + rows].sum(1).max())
         for name, tensor in part.items():
             whole = batch[name][begin : begin + rows]
-            cut = whole[:, :longest] if name != "labels" or head == "mlm" else whole
+            by_row = name == "rows" or (name == "labels" and head != "mlm")
+            cut = whole if by_row else whole[:, :longest]
             assert torch.equal(tensor, cut) and tensor.is_contiguous()
         begin += rows
     assert list(micro_batches(batch, None)) == [batch]

@@ -14,6 +14,7 @@ from obert_sweeps.schema import Distillation, LearningRatePiece, StageError, Tra
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.train.optim import freeze, make_optimizer, set_learning_rate
 from obert_sweeps.train.step import Step
+from obert_sweeps.train.teacher import LiveTeacher
 
 TRAINING = Training(epochs=1, batch_size=8, learning_rate=[LearningRatePiece(1, 0.01, 0.0)])
 CPU = torch.device("cpu")
@@ -21,6 +22,8 @@ CPU = torch.device("cpu")
 
 def step_of(model: Any, task: Toy, training: Training = TRAINING, **more: Any) -> Step:
     method = more.pop("method", Method())
+    if isinstance(teacher := more.get("teacher"), torch.nn.Module):
+        more["teacher"] = LiveTeacher(teacher, task)
     optimizer = make_optimizer(training, model, method.attach({}, Masks({})))
     set_learning_rate(optimizer, training.learning_rate, 0, 10)
     return Step(model, task, optimizer, method, device=CPU, distill=training.distill, **more)
