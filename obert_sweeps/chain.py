@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .catalogue.cell import Cell
-from .cost import capped, estimate
+from .cost import capped, estimate, estimate_logits
 from .identity import digest, identity
 from .link import AnyLink, DeployLink, Link
 from .schema import PruningTimes, RequestError, Stage
@@ -47,10 +47,52 @@ class Chain:
         stage_id = digest(hashed)
         self.made[role] = stage_id
         if stage_id not in planner.stages:
+            if "teacher" in parents and recipe["training"]["distill"]["hardness"]:
+                parents = parents | self.logits(recipe, parents["teacher"])
             planner.stages[stage_id] = self.make(
                 stage_id, role, recipe, seed, parents, hashed, origin["config"], provenance
             )
         return stage_id
+
+    def logits(self, recipe: dict[str, Any], teacher: str) -> dict[str, str]:
+        """The stage that says a teacher's logits of a student's rows, by its role; or nothing.
+
+        All students of the teacher share it. Rows of masked-language modelling are masked anew each
+        time, so that nothing can be known of them.
+        """
+        planner = self.planner
+        if not asks_once(planner.request.cluster) or recipe["task"]["name"] == "mlm":
+            return {}
+        taught = planner.stages[teacher]
+        training = recipe["training"]
+        own = {
+            "kind": "teacher_logits",
+            "task": recipe["task"],
+            "model": taught.recipe["model"],
+            "logits": {key: training[key] for key in ("precision", "max_train_rows")},
+        }
+        data = planner.inputs.data_of(recipe["task"])
+        config = planner.inputs.weights_of(own["model"])["config"]
+        hashed = identity(own, taught.seed, {"teacher": teacher}, data.fingerprint, None)
+        stage_id = digest(hashed)
+        if stage_id not in planner.stages:
+            tags = {**taught.tags, "role": "teacher_logits"}
+            resources, workers = taught.resources, taught.workers
+            gpu = resources["gpu"] > 0
+            planner.stages[stage_id] = Stage(
+                id=stage_id,
+                name=f"teacher_logits {tags['task']} {tags['model']} seed {taught.seed}",
+                recipe=own,
+                seed=taught.seed,
+                parents={"teacher": teacher},
+                identity=hashed,
+                tags=tags,
+                stand_in=planner.stand_in,
+                resources=resources,
+                workers=workers,
+                cost=estimate_logits(own, data.rows, config, gpu, workers),
+            )
+        return {"logits": stage_id}
 
     @property
     def final(self) -> str:
@@ -168,7 +210,12 @@ class Chain:
             resources={"cpu": float(planner.request.cluster.cpus_per_stage), "gpu": gpus},
             workers=workers,
             cost=estimate(
-                recipe, rows, config, "teacher" in parents, gpu=gpus > 0, workers=workers
+                recipe,
+                rows,
+                config,
+                "teacher" in parents and "logits" not in parents,
+                gpu=gpus > 0,
+                workers=workers,
             ),
             notes={"schedule": self.notes, **provenance},
         )
@@ -233,6 +280,16 @@ def sparsity_label(sparsity: dict[str, Any]) -> str:
     if sparsity["pattern"] in ("dense", "2of4"):
         return str(sparsity["pattern"])
     return f"{sparsity['pattern']} {sparsity['level'] * 100:g}"
+
+
+def asks_once(cluster: Any) -> bool:
+    """Whether teachers say their logits once, for all students. RequestError for another word."""
+    if cluster.teacher_logits not in ("once", "each_step"):
+        raise RequestError(
+            f"cluster.teacher_logits={cluster.teacher_logits} is unknown. Say"
+            " cluster.teacher_logits=once or each_step."
+        )
+    return bool(cluster.teacher_logits == "once")
 
 
 def gpus_of(cluster: Any) -> float:

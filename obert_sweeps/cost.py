@@ -97,6 +97,27 @@ def deployment(
     }
 
 
+def estimate_logits(
+    recipe: dict[str, Any],
+    rows: dict[str, int],
+    config: dict[str, Any],
+    gpu: bool,
+    workers: int = 1,
+) -> dict[str, float]:
+    """Expected flops, seconds and bytes on disk of saying a teacher's logits once."""
+    task = recipe["task"]
+    tokens = tokens_of(task)
+    asked = capped(rows.get("train", 0), recipe["logits"]["max_train_rows"])
+    flops = 2 * encoder_weights(config) * tokens * asked
+    a_row = 2 * tokens if task["name"] == "squad" else task["num_labels"]
+    return {
+        "flops": flops,
+        "seconds": START_SECONDS + flops / (GPU_FLOPS if gpu else CPU_FLOPS) / workers,
+        "gpu_hours": flops / GPU_FLOPS / 3600,
+        "disk_bytes": 4.0 * a_row * asked,
+    }
+
+
 def tokens_of(task: dict[str, Any]) -> float:
     """Mean tokens a row."""
     return min(MEAN_TOKENS.get(task["name"], task["max_length"] / 2), task["max_length"])

@@ -172,16 +172,17 @@ class Stage:
     """A node of the plan.
 
     `recipe` keys: kind, task, model, sparsity; of training also method, training; of a benchmark
-    also benchmark.
+    also benchmark; of a teacher's logits also logits.
+
+    `parents` by role: start, masks, rewind, teacher, against, and logits, the stage that has what
+    the teacher says. That one saves time and changes nothing: the identity has all parents but it.
     """
 
     id: str
     name: str  # for people: "gradual sst2 bert_base obert 90 seed 42"
     recipe: dict[str, Any]
     seed: int
-    parents: dict[str, str] = field(
-        default_factory=dict
-    )  # role (start, masks, rewind, teacher, against) -> id
+    parents: dict[str, str] = field(default_factory=dict)  # role -> id
     identity: dict[str, Any] = field(default_factory=dict)  # what the id is the hash of
     tags: dict[str, str] = field(default_factory=dict)  # task, model, method, sparsity, role
     stand_in: bool = False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 import traceback
 from typing import Any
@@ -13,6 +11,8 @@ from .schema import Interrupted, RequestError, Runtime, Stage, StageError, Worke
 from .stage.base import Desk, Kind
 from .stage.benchmark import benchmark_stage
 from .stage.export import export_stage
+from .stage.once import holder
+from .stage.teacher_logits import teacher_logits_stage
 from .stage.train import train_stage
 from .store import Held, StageFolder, Store
 from .tracker.base import Tracker
@@ -20,6 +20,7 @@ from .worker_group import ALONE, WorkerGroup
 
 KINDS: dict[str, Kind] = {
     "train": train_stage,
+    "teacher_logits": teacher_logits_stage,
     "export": export_stage,
     "benchmark": benchmark_stage,
 }
@@ -45,7 +46,7 @@ def run_stage(
     try:
         if (result := _finished(folder, how)) is not None:
             return _outcome(result)
-        with folder.lease(f"{platform.node()} process {os.getpid()}"):
+        with folder.lease(holder()):
             if (result := _finished(folder, how)) is not None:
                 return _outcome(result)
             return _attempt(spec, how, folder, group)

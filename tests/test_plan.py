@@ -72,11 +72,37 @@ def test_table_5_obert_is_one_upstream_model_transferred_without_distillation(pa
     assert upstream.parents["teacher"] == upstream.parents["start"]
 
 
+def test_students_of_one_teacher_share_its_logits_and_no_id_tells_of_them(paper: Plan) -> None:
+    off = plan("preset=paper", EXISTING, "cluster.teacher_logits=each_step")
+    asking = {i: s for i, s in paper.stages.items() if s.recipe["kind"] == "teacher_logits"}
+    assert asking and paper.stages.keys() - off.stages.keys() == asking.keys()
+    order = list(paper.stages)
+    for name, stage in off.stages.items():
+        ours = paper.stages[name]
+        assert "logits" not in stage.parents
+        if "teacher" not in stage.parents or stage.recipe["task"]["name"] == "mlm":
+            assert ours.parents == stage.parents
+            continue
+        logits = ours.parents["logits"]
+        assert ours.parents == {**stage.parents, "logits": logits}
+        assert paper.stages[logits].parents == {"teacher": stage.parents["teacher"]}
+        assert order.index(logits) < order.index(name)
+        assert ours.cost["flops"] < stage.cost["flops"]
+    users = Counter(s.parents["logits"] for s in paper.stages.values() if "logits" in s.parents)
+    assert users.keys() == asking.keys() and max(users.values()) > 1
+
+
+def test_how_teachers_are_asked_is_one_of_two_words() -> None:
+    with pytest.raises(RequestError, match="Say cluster.teacher_logits=once or each_step"):
+        plan("table=4", "cluster.teacher_logits=twice")
+
+
 def test_seeds_vary_results_and_neither_teachers_nor_upstream(paper: Plan) -> None:
     assert paper.seeds == [42, 3407, 54321]
     one = paper.cells["t4/sst2/bert_base/obert/90"]
     roles = Counter(paper.stages[i].tags["role"] for i in one.stages)
-    assert roles == {"upstream_dense": 1, "upstream": 1, "dense": 1, "transfer": 3}
+    once = ("upstream_dense", "upstream", "dense", "teacher_logits")
+    assert roles == dict.fromkeys(once, 1) | {"transfer": 3}
     varied = plan("preset=paper", "vary=all", "cells=t4/sst2/bert_base/obert/90")
     roles = Counter(s.tags["role"] for s in varied.wanted())
     assert roles == {"upstream_dense": 3, "upstream": 3, "dense": 3, "transfer": 3}

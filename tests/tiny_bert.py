@@ -44,6 +44,7 @@ class Toy(Task):
     ) -> None:
         self.name = name
         self.head = head
+        self.rows_stay = head != "mlm"
         self.rows = rows
         self.max_length = max_length
         self.num_labels = {"classification": 2, "regression": 1, "span": 2, "mlm": 0}[head]

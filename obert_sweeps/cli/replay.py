@@ -23,7 +23,8 @@ def main(loaded: Loaded) -> int:
     if recorded is None:
         raise RequestError(f"stage {stage_id} has no stage.json in {store.root}: run it first.")
     stage = Stage.from_dict(recorded)
-    missing = [p for p in stage.parents.values() if store.result(p) is None]
+    needed = {role: p for role, p in stage.parents.items() if role != "logits"}  # made again
+    missing = [p for p in needed.values() if store.result(p) is None]
     if missing:
         raise RequestError(f"stage {stage_id} needs {', '.join(missing)}, not finished: run first.")
     runtime = runtime_of(loaded)

@@ -11,11 +11,15 @@ from ..schema import Runtime, Stage, StageError
 from ..store import Store
 from ..worker_group import WorkerGroup
 
+NO_MODEL = {"logits"}  # roles of parents that leave no model
+
 
 def parent_models(spec: Stage, how: Runtime) -> dict[str, Path]:
-    """The model folder of each parent. StageError if one is not there or damaged."""
+    """The model folder of each parent that has one. StageError if it is not there or damaged."""
     store, found = Store(how.store), {}
     for role, parent in spec.parents.items():
+        if role in NO_MODEL:
+            continue
         folder, result = store.folder(parent), store.result(parent)
         if result is None:
             raise StageError(

@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..make import make
 from ..method.base import Method
 from ..model.base import Encoder
@@ -21,13 +23,13 @@ from ..train.loop import Run, timetable, train
 from ..train.machine import environment, prepare_torch
 from ..train.optim import freeze, make_optimizer
 from ..train.outcome import outcome
-from ..train.start import save, start, training_of
+from ..train.start import load_teacher, save, start, training_of
 from ..train.state import State, seed_everything
 from ..train.step import Step
-from ..train.teacher import LiveTeacher
 from ..worker_group import WorkerGroup
 from .base import Desk, Result, inherited
 from .files import checkpoint, parent_models
+from .teacher_logits import Asked, teacher_of
 
 _TRAINING = 1  # keeps training's random numbers apart from those that drew the model
 
@@ -71,7 +73,8 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
     level = recipe["sparsity"]["level"]
 
     seed_everything(spec.seed)
-    begin = start(task, encoder, training, parent_models(spec, how))
+    models = parent_models(spec, how)
+    begin = start(task, encoder, training, models)
     model = begin.model.to(device)
     freeze(model, training.freeze)
     groups = method.attach(begin.layers, begin.masks)
@@ -114,13 +117,24 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
             with desk.folder.new_checkpoint(state.step) as part:
                 state.save(part, spec.id)
 
+    note = desk.folder.log if desk else _nothing
+    teacher = None
+    if "teacher" in models:
+        vocabulary = model.config.vocab_size
+
+        def load() -> nn.Module:
+            return load_teacher(task, encoder, len(begin.tokenizer), models["teacher"], vocabulary)
+
+        asked = Asked(spec.parents["teacher"], load, task, data, training.precision, device, group)
+        teacher = teacher_of(asked, spec.parents.get("logits"), how, note)
+
     step = Step(
         model,
         task,
         optimizer,
         method,
         device=device,
-        teacher=None if begin.teacher is None else LiveTeacher(begin.teacher.to(device), task),
+        teacher=teacher,
         distill=training.distill,
         max_grad_norm=training.max_grad_norm,
         micro_batch=how.micro_batch,
@@ -139,7 +153,7 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
         device,
         save_checkpoint,
         how.checkpoint_seconds,
-        desk.folder.log if desk else _nothing,
+        note,
         group,
         memory=None if how.memory_gb is None else int(how.memory_gb * 2**30),
         scratch=None if how.scratch is None else Path(how.scratch),

@@ -38,6 +38,7 @@ class Task(ABC):
     best_metric: str  # what keep=best chooses by, always higher is better
     correlations: tuple[str, ...] = ()  # metrics that a constant prediction leaves undefined
     evaluation_splits: tuple[str, ...] = ("validation",)
+    rows_stay: bool = True  # a training row is the same each time; False where it is drawn anew
 
     @abstractmethod
     def features(

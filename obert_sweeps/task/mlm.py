@@ -37,6 +37,7 @@ class Mlm(Task):
     num_labels = 0
     metrics = METRICS
     evaluation_splits = ("validation",)
+    rows_stay = False  # masked anew
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a stage starts from: tokenizer, model, masks, teacher."""
+"""What a stage starts from: tokenizer, model, masks; and its teacher."""
 
 from __future__ import annotations
 
@@ -59,7 +59,6 @@ class Start:
     model: Any
     layers: dict[str, nn.Linear]
     masks: Masks
-    teacher: Any | None
     rewind: dict[str, Tensor] | None = None  # the encoder's weights that come back once pruned
 
 
@@ -97,19 +96,25 @@ def start(task: Task, encoder: Encoder, training: Training, parents: Mapping[str
     layers = encoder.prunable(model, training.prune_also)
     masks = _masks(layers, training, parents)
     masks.apply()
-    teacher = None
-    if "teacher" in parents:
-        teacher = encoder.build(
-            task.head, task.num_labels, len(tokenizer), str(parents["teacher"]), new_head=False
+    return Start(tokenizer, model, layers, masks, rewind)
+
+
+def load_teacher(
+    task: Task, encoder: Encoder, tokens: int, folder: Path, vocabulary: int | None = None
+) -> Any:
+    """A teacher from its model folder, fixed and in eval mode.
+
+    StageError if it does not know `tokens` tokens or, where that is given, has another `vocabulary`
+    than its student.
+    """
+    teacher = encoder.build(task.head, task.num_labels, tokens, str(folder), new_head=False)
+    if vocabulary is not None and teacher.config.vocab_size != vocabulary:
+        raise StageError(
+            f"the teacher knows {teacher.config.vocab_size} tokens and the student"
+            f" {vocabulary}: they need one tokenizer. Choose a teacher that starts"
+            " from the same checkpoint."
         )
-        if teacher.config.vocab_size != model.config.vocab_size:
-            raise StageError(
-                f"the teacher knows {teacher.config.vocab_size} tokens and the student"
-                f" {model.config.vocab_size}: they need one tokenizer. Choose a teacher that starts"
-                " from the same checkpoint."
-            )
-        teacher.eval().requires_grad_(False)
-    return Start(tokenizer, model, layers, masks, teacher, rewind)
+    return teacher.eval().requires_grad_(False)
 
 
 def _build(

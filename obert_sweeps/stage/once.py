@@ -1,0 +1,46 @@
+"""Files that several stages use and one of them makes: whole, as they were written, and once."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..store import Held, StageFolder
+
+_LOOK_SECONDS = 0.5  # how often one who waits looks again
+
+
+def holder() -> str:
+    """What a lease of this process says of who has it."""
+    return f"{platform.node()} process {os.getpid()}"
+
+
+def made_once(
+    folder: StageFolder,
+    name: str,
+    fits: Callable[[Path], bool],
+    make: Callable[[Path], None],
+) -> Path:
+    """`folder/name`, made now unless it is there, as it was written, and `fits`.
+
+    One process makes it, under the folder's lease, by filling the folder that `make` is given; the
+    others wait. What a killed one left half-made is not taken for it.
+    """
+    place = folder.path / name
+
+    def there() -> bool:
+        return place.is_dir() and folder.fault(place) is None and fits(place)
+
+    while not there():
+        try:
+            with folder.lease(holder()):
+                if not there():
+                    with folder.new_folder(name) as part:
+                        make(part)
+                return place
+        except Held:
+            time.sleep(_LOOK_SECONDS)
+    return place
