@@ -49,6 +49,8 @@ def train_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None
         with desk.folder.new_folder("model") as part:
             save(part, state.model, run.data.tokenizer, masks)
     run.journal.settle()
+    if run.step.micro_batch != how.micro_batch:
+        result["micro_batch"] = run.step.micro_batch  # what memory holds
     return {
         **result,
         "rates": rates(state.spent),
@@ -140,6 +142,7 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
         micro_batch=how.micro_batch,
         precision=training.precision,
         group=group,
+        note=note,
     )
     run = Run(
         training,

@@ -246,3 +246,70 @@ def test_bf16_is_an_autocast_and_anything_else_refused() -> None:
         step_of(model, task, precision="fp8")(batch)
     with pytest.raises(StageError, match="'sgd'"):
         make_optimizer(replace(TRAINING, optimizer="sgd"), model, [])
+
+
+class Small(torch.nn.Module):
+    """A model on a device that holds so many rows at once."""
+
+    def __init__(self, model: Any, rows: int, error: Exception) -> None:
+        super().__init__()
+        self.model, self.rows, self.error = model, rows, error
+        self.seen: list[int] = []
+
+    def forward(self, **given: torch.Tensor) -> Any:
+        self.seen.append(len(given["input_ids"]))
+        if self.seen[-1] > self.rows:
+            raise self.error
+        return self.model(**given)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: can't allocate"
+        " memory: you tried to allocate 4 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(error: Exception) -> None:
+    task = Toy(rows=40)
+    batches = [data_of(task, 20).batches(i) for i in range(2)]  # the second sees the update
+    plain = step_of(model_of(task), task)
+    expected = [float(plain(batch)) for batch in batches]
+    notes: list[str] = []
+    small = Small(model_of(task), 7, error)
+    step = step_of(small, task, note=notes.append)
+    assert [float(step(batch)) for batch in batches] == pytest.approx(expected, rel=1e-5)
+    # Twice too much, then in parts; the second batch in parts at once.
+    assert small.seen == [20, 10, 5, 5, 5, 5, 5, 5, 5, 5]
+    assert step.micro_batch == 5 and len(notes) == 2 and "from here on 5" in notes[1]
+
+
+def test_a_part_that_failed_leaves_nothing_in_the_gradients() -> None:
+    task = Toy(rows=12)
+    batch = data_of(task, 12).batches(0)
+    wanted = gradients(step_of(model_of(task), task), batch)
+
+    class Once(Small):
+        def forward(self, **given: torch.Tensor) -> Any:
+            self.seen.append(len(given["input_ids"]))
+            if len(self.seen) == 2:  # when the first part is done and has its gradients
+                raise self.error
+            return self.model(**given)
+
+    step = step_of(Once(model_of(task), 12, OUT_OF_MEMORY[0]), task, micro_batch=4)
+    for a, b in zip(wanted, gradients(step, batch), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_memory_that_holds_no_row_is_a_failure_and_other_errors_are_not_taken_for_it() -> None:
+    task = Toy(rows=4)
+    batch = data_of(task, 4).batches(0)
+    with pytest.raises(StageError, match="a single row"):
+        step_of(Small(model_of(task), 0, OUT_OF_MEMORY[0]), task)(batch)
+    other = Small(model_of(task), 0, RuntimeError("expected scalar type Float"))
+    with pytest.raises(RuntimeError, match="scalar type"):
+        step_of(other, task)(batch)
+    assert other.seen == [4]
