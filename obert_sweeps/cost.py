@@ -8,7 +8,10 @@ thread's rate is of the order measured for a 6-layer, 384-wide BERT (900 tokens/
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
+
+from .schema import Stage
 
 GPU_FLOPS = 82e12
 CPU_FLOPS = 5.7e10
@@ -116,6 +119,45 @@ def estimate_logits(
         "gpu_hours": flops / GPU_FLOPS / 3600,
         "disk_bytes": 4.0 * a_row * asked,
     }
+
+
+@dataclass
+class Measured:
+    """Operations a second and worker that finished stages came to, evaluation and all included.
+
+    By whether they ran on a GPU, then task and model. The operations are those that `estimate`
+    expects, so that where it errs for a task, it errs alike for what was measured and what is to
+    come.
+    """
+
+    flops: dict[tuple[bool, str, str], float] = field(default_factory=dict)
+    seconds: dict[tuple[bool, str, str], float] = field(default_factory=dict)
+    stages: int = 0
+
+    def add(self, stage: Stage, result: dict[str, Any]) -> None:
+        """Take in a finished stage. One that trained nothing to speak of tells nothing."""
+        flops = stage.cost.get("flops", 0.0)
+        seconds = (result.get("cost") or {}).get("seconds", 0.0) - START_SECONDS
+        if result.get("status") != "done" or flops <= 0 or seconds <= 0:
+            return
+        environment = result.get("environment") or {}
+        gpu = str(environment.get("device", "cpu")).startswith("cuda")
+        key = (gpu, stage.tags.get("task", ""), stage.tags.get("model", ""))
+        self.flops[key] = self.flops.get(key, 0.0) + flops
+        workers = environment.get("workers", 1)
+        self.seconds[key] = self.seconds.get(key, 0.0) + seconds * workers
+        self.stages += 1
+
+    def seconds_of(self, stage: Stage) -> float | None:
+        """Of a stage to come, by the nearest that were measured: its task and model, its model."""
+        gpu, tags = stage.resources.get("gpu", 0) > 0, stage.tags
+        of_model = [key for key in self.flops if (key[0], key[2]) == (gpu, tags.get("model"))]
+        of_task = [key for key in of_model if key[1] == tags.get("task")]
+        near = of_task or of_model
+        if not near:
+            return None
+        rate = sum(self.flops[key] for key in near) / sum(self.seconds[key] for key in near)
+        return START_SECONDS + stage.cost["flops"] / rate / stage.workers
 
 
 def tokens_of(task: dict[str, Any]) -> float:

@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from ..cost import Measured
 from ..plan import Plan, make_plan
+from ..report.words import duration
 from ..request import Loaded
 from ..schema import Stage
 from ..store import Store
@@ -16,8 +18,8 @@ from .answer import console, print_json
 
 def main(loaded: Loaded) -> int:
     plan = make_plan(loaded)
-    done = finished(plan, str(loaded.request.store))
-    document = describe(plan, done)
+    store = Store(str(loaded.request.store))
+    document = describe(plan, finished(plan, store), measured(store))
     if loaded.request.format == "json":
         print_json(document)
     else:
@@ -25,15 +27,28 @@ def main(loaded: Loaded) -> int:
     return 1 if any(c.blocked for c in plan.selected()) else 0
 
 
-def finished(plan: Plan, root: str) -> set[str]:
+def finished(plan: Plan, store: Store) -> set[str]:
     """Stages of the plan that the store holds a result of."""
-    store = Store(root)
     return {s.id for s in plan.wanted() if store.result(s.id) is not None}
 
 
-def describe(plan: Plan, done: set[str]) -> dict[str, Any]:
+def measured(store: Store) -> Measured:
+    """What the store's finished stages, of this plan or another, came to."""
+    found = Measured()
+    for stage_id in store.ids():
+        result, recorded = store.result(stage_id), store.folder(stage_id).read_json("stage.json")
+        if result is not None and isinstance(recorded, dict):
+            found.add(Stage.from_dict(recorded), result)
+    return found
+
+
+def describe(plan: Plan, done: set[str], rates: Measured) -> dict[str, Any]:
+    """The plan as a document. A stage's `cost.seconds` is by what was measured, where it was."""
     wanted = plan.wanted()
     pending = [s for s in wanted if s.id not in done]
+    by_rate = {s.id: seconds for s in pending if (seconds := rates.seconds_of(s)) is not None}
+    for s in pending:
+        s.cost["seconds"] = by_rate.get(s.id, s.cost["seconds"])
     users = Counter(i for c in plan.selected() for i in c.stages)
     return {
         "preset": plan.preset,
@@ -59,6 +74,8 @@ def describe(plan: Plan, done: set[str]) -> dict[str, Any]:
             "finished": len(wanted) - len(pending),
             "gpu_hours": sum(s.cost["gpu_hours"] for s in pending),
             "seconds": sum(s.cost["seconds"] for s in pending),
+            "by_measured_rates": len(by_rate),
+            "measured_stages": rates.stages,
             "disk_bytes": sum(s.cost["disk_bytes"] for s in pending),
         },
     }
@@ -81,6 +98,11 @@ def show(plan: Plan, document: dict[str, Any]) -> None:
         f"To do: about {totals['gpu_hours']:.3g} A100-hours, "
         f"{totals['disk_bytes'] / 1e9:.3g} GB of results, checkpoints and data apart."
     )
+    if totals["by_measured_rates"]:
+        out.print(
+            f"About {duration(totals['seconds'])} one after another: {totals['by_measured_rates']}"
+            f" of them at the rates of {totals['measured_stages']} finished stages in this store."
+        )
     for reason, ids in blocked_by_reason(plan).items():
         out.print(f"blocked, {len(ids)} cells: {reason}\n  {' '.join(ids)}")
 

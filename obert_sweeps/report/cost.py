@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from statistics import median
 from typing import Any
 
 from ..catalogue.cell import METHODS
 from ..schema import Stage
 from .source import CellPlan, Measured, StoreView
 
+RATES = ("samples_per_second", "tokens_per_second", "padding_share", "tflops", "mfu")
 SPENT = ("seconds", "cpu_seconds", "gpu_seconds")
 PLACES = frozenset({"host", "hostname", "node", "pid", "ip"})  # may differ without harm
 
 
 def cost(stage_ids: Iterable[str], stages: Mapping[str, Stage], store: StoreView) -> dict[str, Any]:
-    """Totals, sums by kind of stage, and every stage; planned seconds beside actual ones."""
+    """Totals, sums by kind of stage, and every stage; planned seconds beside actual ones.
+
+    `rates` of a stage are those of its training; of a kind, the medians over its stages.
+    """
     rows: list[dict[str, Any]] = []
     for stage_id in stage_ids:
         stage = stages.get(stage_id)
@@ -30,6 +35,7 @@ def cost(stage_ids: Iterable[str], stages: Mapping[str, Stage], store: StoreView
                 "status": result.get("status", "done") if result else ("failed" if failed else "-"),
                 "planned_seconds": float(stage.cost.get("seconds", 0.0)) if stage else 0.0,
                 **{name: float(spent.get(name) or 0.0) for name in SPENT},
+                "rates": (result or {}).get("rates") or {},
             }
         )
     by_kind: dict[str, dict[str, Any]] = {}
@@ -43,6 +49,13 @@ def cost(stage_ids: Iterable[str], stages: Mapping[str, Stage], store: StoreView
         kind["done"] += row["status"] in ("done", "not_converged")
         for name in ("planned_seconds", *SPENT):
             kind[name] += row[name]
+    for name, kind in by_kind.items():
+        of_kind = [row["rates"] for row in rows if row["kind"] == name]
+        kind["rates"] = {
+            rate: median(values)
+            for rate in RATES
+            if (values := [rates[rate] for rates in of_kind if rate in rates])
+        }
     totals = {name: sum(row[name] for row in rows) for name in (*SPENT, "planned_seconds")}
     done = [row for row in rows if row["status"] in ("done", "not_converged")]
     totals["planned_seconds_of_done"] = sum(row["planned_seconds"] for row in done)

@@ -57,9 +57,14 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines.append("")
     columns = ("planned_seconds", "seconds", "cpu_seconds", "gpu_seconds")
     lines += _table(
-        ("stage", "done", "planned s", "s", "CPU s", "GPU s"),
+        ("stage", "done", "planned s", "s", "CPU s", "GPU s", *words.RATES),
         (
-            (k["kind"], f"{k['done']}/{k['stages']}", *(f"{k[c]:.1f}" for c in columns))
+            (
+                k["kind"],
+                f"{k['done']}/{k['stages']}",
+                *(f"{k[c]:.1f}" for c in columns),
+                *words.rates(k["rates"]),
+            )
             for k in cost["by_kind"]
         ),
     )

@@ -146,6 +146,21 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+RATES = ("rows/s", "tokens/s", "padding", "TFLOP/s", "MFU")
+
+
+def rates(found: Mapping[str, float]) -> list[str]:
+    """Rates of training, in the order of `RATES`; a dash where one was not measured."""
+    shown = (
+        ("samples_per_second", "{:,.0f}"),
+        ("tokens_per_second", "{:,.0f}"),
+        ("padding_share", "{:.0%}"),
+        ("tflops", "{:.3g}"),
+        ("mfu", "{:.1%}"),
+    )
+    return [form.format(found[name]) if name in found else "-" for name, form in shown]
+
+
 def spent(cost: Mapping[str, Any]) -> str:
     """What all stages took, beside what the plan said of those that are done."""
     planned = cost["planned_seconds_of_done"]

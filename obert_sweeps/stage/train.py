@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..make import make
@@ -18,9 +19,9 @@ from ..schema import Runtime, Stage, StageError
 from ..sparsity.pattern import pattern_named
 from ..task.base import Task
 from ..train.batches import Data, seed_of
-from ..train.journal import Journal, cost, rates, read_clocks
+from ..train.journal import Journal, Work, cost, rates, read_clocks
 from ..train.loop import Run, timetable, train
-from ..train.machine import environment, prepare_torch
+from ..train.machine import environment, peak_flops, prepare_torch
 from ..train.optim import freeze, make_optimizer
 from ..train.outcome import outcome
 from ..train.start import load_teacher, save, start, training_of
@@ -53,7 +54,7 @@ def train_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None
         result["micro_batch"] = run.step.micro_batch  # what memory holds
     return {
         **result,
-        "rates": rates(state.spent),
+        "rates": rates(state.spent, run.journal.work),
         "cost": cost(state.spent, run.device, group.size),
         "environment": environment(how, run.device, group.size),
     }
@@ -111,6 +112,7 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
         times.steps_per_epoch,
         state.spent,
         clocks,
+        work_of(model, device, training.precision, group.size),
     )
 
     def save_checkpoint(state: State) -> None:
@@ -163,6 +165,15 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
         rewind=begin.rewind,
     )
     return run, state
+
+
+def work_of(model: Any, device: torch.device, precision: str, workers: int) -> Work:
+    """What a token takes: the encoder's linear layers and, of a language model, its decoder."""
+    layers = [part for part in model.base_model.encoder.modules() if isinstance(part, nn.Linear)]
+    decoder = model.get_output_embeddings()
+    weights = [layer.weight.numel() for layer in (*layers, *([] if decoder is None else [decoder]))]
+    peak = peak_flops(device, precision)
+    return Work(6.0 * sum(weights), peak and peak * workers)
 
 
 def _nothing(_: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,12 +40,14 @@ class Journal:
         steps_per_epoch: int,
         spent: Spent,
         clocks: tuple[float, float] | None = None,
+        work: Work | None = None,
     ) -> None:
         self.write = write
         self.every_seconds = every_seconds
         self.steps = steps
         self.steps_per_epoch = steps_per_epoch
         self.spent = spent
+        self.work = work
         self._wall, self._cpu = clocks or read_clocks()
         self._last = time.monotonic()
         self._begin()
@@ -77,7 +80,12 @@ class Journal:
         spent = self.spent
         spent.rows, spent.tokens = spent.rows + self._rows, spent.tokens + self._tokens
         spent.cells, spent.training = spent.cells + self._cells, spent.training + self._training
-        seconds = max(self._training, 1e-9)
+        now = Spent(
+            training=max(self._training, 1e-9),
+            rows=self._rows,
+            tokens=self._tokens,
+            cells=self._cells,
+        )
         self.write(
             {
                 "step": step,
@@ -87,8 +95,7 @@ class Journal:
                 "loss": loss if math.isfinite(loss) else None,
                 "lr": rate,
                 "sparsity": sparsity,
-                "samples_per_second": round(self._rows / seconds, 2),
-                "tokens_per_second": round(self._tokens / seconds, 1),
+                **rates(now, self.work),
                 "time": time.time(),
             }
         )
@@ -128,15 +135,38 @@ def finite(metrics: dict[str, float]) -> dict[str, float | None]:
     return {k: float(v) if math.isfinite(v) else None for k, v in metrics.items()}
 
 
-def rates(spent: Spent) -> dict[str, float]:
-    """Training rates over the whole stage: per second of training, without evaluations."""
+@dataclass(frozen=True)
+class Work:
+    """What training on a token takes: 6 operations for each weight of the encoder's linear layers.
+
+    Twice that of a forward pass's 2 goes back (Kaplan et al. 2020, 2.1). Not counted: attention's
+    own products, padding, a teacher. `peak`: operations a second that the devices of all workers
+    can do in this precision, where that is known.
+    """
+
+    flops_a_token: float
+    peak: float | None = None
+
+
+def rates(spent: Spent, work: Work | None = None) -> dict[str, float]:
+    """Training rates: per second of training, without evaluations.
+
+    With `work` also `tflops`, the useful operations a second (10^12), and where the peak is known
+    `mfu`, their share of it: model FLOP utilisation.
+    """
     if not spent.rows:
         return {}
-    return {
+    found = {
         "samples_per_second": round(spent.rows / spent.training, 2),
         "tokens_per_second": round(spent.tokens / spent.training, 1),
         "padding_share": round(1 - spent.tokens / spent.cells, 4),
     }
+    if work is not None:
+        done = work.flops_a_token * spent.tokens / spent.training
+        found["tflops"] = float(f"{done / 1e12:.4g}")
+        if work.peak:
+            found["mfu"] = float(f"{done / work.peak:.3g}")
+    return found
 
 
 def cost(spent: Spent, device: torch.device, workers: int = 1) -> dict[str, float]:

@@ -14,6 +14,27 @@ import transformers
 
 from ..schema import Runtime, StageError
 
+# 10^12 operations a second without sparsity, by vendor's data sheets: bf16 with float32 sums, and
+# float32 without TensorFloat, which is how torch multiplies unless told otherwise. The first name
+# found in the device's counts.
+_PEAKS = {
+    "H200": {"bf16": 989.4, "fp32": 66.9},
+    "H100 PCIe": {"bf16": 756.0, "fp32": 51.0},
+    "H100": {"bf16": 989.4, "fp32": 66.9},
+    "A100": {"bf16": 312.0, "fp32": 19.5},
+    "L40S": {"bf16": 362.0, "fp32": 91.6},
+    "L4": {"bf16": 121.0, "fp32": 30.3},
+}
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """What a device can do in a second at most; None where that is not known, as of CPUs."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    found = next((peaks for part, peaks in _PEAKS.items() if part in name), None)
+    return None if found is None else 1e12 * found[precision]
+
 
 def prepare_torch(how: Runtime) -> torch.device:
     """Set this process up for a stage: its threads, and on CPU deterministic algorithms."""
