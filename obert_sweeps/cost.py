@@ -125,13 +125,13 @@ def estimate_logits(
 class Measured:
     """Operations a second and worker that finished stages came to, evaluation and all included.
 
-    By whether they ran on a GPU, then task and model. The operations are those that `estimate`
+    By whether they ran on a GPU, their kind, model and task. The operations are those that `estimate`
     expects, so that where it errs for a task, it errs alike for what was measured and what is to
     come.
     """
 
-    flops: dict[tuple[bool, str, str], float] = field(default_factory=dict)
-    seconds: dict[tuple[bool, str, str], float] = field(default_factory=dict)
+    flops: dict[tuple[bool, str, str, str], float] = field(default_factory=dict)
+    seconds: dict[tuple[bool, str, str, str], float] = field(default_factory=dict)
     stages: int = 0
 
     def add(self, stage: Stage, result: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ class Measured:
             return
         environment = result.get("environment") or {}
         gpu = str(environment.get("device", "cpu")).startswith("cuda")
-        key = (gpu, stage.tags.get("task", ""), stage.tags.get("model", ""))
+        key = (gpu, *_likes(stage))
         self.flops[key] = self.flops.get(key, 0.0) + flops
         workers = environment.get("workers", 1)
         self.seconds[key] = self.seconds.get(key, 0.0) + seconds * workers
@@ -150,14 +150,19 @@ class Measured:
 
     def seconds_of(self, stage: Stage) -> float | None:
         """Of a stage to come, by the nearest that were measured: its task and model, its model."""
-        gpu, tags = stage.resources.get("gpu", 0) > 0, stage.tags
-        of_model = [key for key in self.flops if (key[0], key[2]) == (gpu, tags.get("model"))]
-        of_task = [key for key in of_model if key[1] == tags.get("task")]
+        own = (stage.resources.get("gpu", 0) > 0, *_likes(stage))
+        of_model = [key for key in self.flops if key[:3] == own[:3]]
+        of_task = [key for key in of_model if key == own]
         near = of_task or of_model
         if not near:
             return None
         rate = sum(self.flops[key] for key in near) / sum(self.seconds[key] for key in near)
         return START_SECONDS + stage.cost["flops"] / rate / stage.workers
+
+
+def _likes(stage: Stage) -> tuple[str, str, str]:
+    tags = stage.tags
+    return str(stage.recipe.get("kind")), tags.get("model", ""), tags.get("task", "")
 
 
 def tokens_of(task: dict[str, Any]) -> float:

@@ -12,7 +12,8 @@ from obert_sweeps.schema import Stage
 
 def stage(task: str, flops: float, model: str = "bert_base", **more: Any) -> Stage:
     tags = {"task": task, "model": model}
-    return Stage("s", "s", {}, 1, tags=tags, cost={"flops": flops, "seconds": 77.0}, **more)
+    recipe = {"kind": more.pop("kind", "train")}
+    return Stage("s", "s", recipe, 1, tags=tags, cost={"flops": flops, "seconds": 77.0}, **more)
 
 
 def result(seconds: float, **environment: Any) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def test_a_stage_takes_what_those_of_its_task_and_model_took() -> None:
     # A task not yet seen: by its model, 450 in 30 seconds.
     assert measured.seconds_of(stage("mnli", 30.0)) == pytest.approx(START_SECONDS + 2.0)
     assert measured.seconds_of(stage("sst2", 40.0, model="bert_large")) is None
+    assert measured.seconds_of(stage("sst2", 40.0, kind="benchmark")) is None
 
 
 def test_gpus_and_workers_are_told_apart() -> None:
