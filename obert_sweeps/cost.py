@@ -125,9 +125,9 @@ def estimate_logits(
 class Measured:
     """Operations a second and worker that finished stages came to, evaluation and all included.
 
-    By whether they ran on a GPU, their kind, model and task. The operations are those that `estimate`
-    expects, so that where it errs for a task, it errs alike for what was measured and what is to
-    come.
+    By whether they ran on a GPU, their kind, model and task. The operations are those that
+    `estimate` expects, so that where it errs for a task, it errs alike for what was measured and
+    what is to come.
     """
 
     flops: dict[tuple[bool, str, str, str], float] = field(default_factory=dict)

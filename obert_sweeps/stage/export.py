@@ -53,7 +53,7 @@ def export_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | Non
             ratios=found.get("ratios", {}),
         )
 
-    rows = Data(task, tokenizer, ROWS, spec.seed, ROWS, ROWS).evaluation[0].rows[:ROWS]
+    rows = list(Data(task, tokenizer, ROWS, spec.seed, ROWS, ROWS).evaluation[0].rows[:ROWS])
     example = inputs(task.collate(rows, int(tokenizer.pad_token_id or 0), None))
     with desk.folder.new_folder("model") as part:
         found = export(part, model, tokenizer, example, facts, dense)

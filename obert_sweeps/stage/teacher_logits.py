@@ -40,6 +40,7 @@ from ..worker_group import WorkerGroup
 from .base import Desk, Result
 from .files import parent_models
 from .once import made_once
+from .tokenised import training_rows
 
 FOLDER = "logits"
 FILE = "logits.safetensors"
@@ -92,7 +93,9 @@ def teacher_logits_stage(
     folder = parent_models(spec, how)["teacher"]
     tokenizer = encoder.tokenizer(str(folder))
     size = 0 if tokenizer is None else len(tokenizer)  # a model folder has one
-    data = Data(task, tokenizer, 1, spec.seed, asking["max_train_rows"])
+    most = asking["max_train_rows"]
+    rows = training_rows(spec, how, task, tokenizer, most)
+    data = Data(task, tokenizer, 1, spec.seed, most, training_rows=rows)
 
     def load() -> nn.Module:
         return load_teacher(task, encoder, size, folder)

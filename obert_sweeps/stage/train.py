@@ -31,6 +31,7 @@ from ..worker_group import WorkerGroup
 from .base import Desk, Result, inherited
 from .files import checkpoint, parent_models
 from .teacher_logits import Asked, teacher_of
+from .tokenised import training_rows
 
 _TRAINING = 1  # keeps training's random numbers apart from those that drew the model
 
@@ -102,6 +103,7 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
         training.max_train_rows,
         training.max_eval_rows,
         training.group_by_length,
+        training_rows(spec, how, task, begin.tokenizer, training.max_train_rows),
     )
     times = timetable(training, pattern.name, level, lambda: len(data.train))
     journal = Journal(

@@ -8,6 +8,7 @@ demo's grammar).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ class Features:
     """Model inputs of one split. `rows`: unpadded `input_ids`, `token_type_ids` and labels."""
 
     split: str
-    rows: list[dict[str, Any]]
+    rows: Sequence[dict[str, Any]]
     references: Any = None  # what `score` needs beside the logits
     notes: dict[str, Any] = field(default_factory=dict)  # e.g. truncated rows
 

@@ -3,7 +3,7 @@ again without replaying those before it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -89,7 +89,10 @@ class Batches:
 
 
 class Data:
-    """A task's features, read when first needed: one-shot pruning by magnitude needs no rows."""
+    """A task's features, read when first needed: one-shot pruning by magnitude needs no rows.
+
+    `training_rows` gives those of training where they need not be tokenised anew.
+    """
 
     def __init__(
         self,
@@ -100,6 +103,7 @@ class Data:
         max_train_rows: int | None = None,
         max_eval_rows: int | None = None,
         group_by_length: int = 0,
+        training_rows: Callable[[], Features] | None = None,
     ) -> None:
         self.task = task
         self.tokenizer = tokenizer
@@ -108,6 +112,7 @@ class Data:
         self.max_train_rows = max_train_rows
         self.max_eval_rows = max_eval_rows
         self.group_by_length = group_by_length
+        self.training_rows = training_rows
 
     @property
     def pad_token_id(self) -> int:
@@ -115,6 +120,8 @@ class Data:
 
     @cached_property
     def train(self) -> Features:
+        if self.training_rows is not None:
+            return self.training_rows()
         return self.task.features("train", self.tokenizer, self.max_train_rows)
 
     @cached_property
