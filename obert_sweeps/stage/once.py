@@ -18,29 +18,30 @@ def holder() -> str:
     return f"{platform.node()} process {os.getpid()}"
 
 
+def found(folder: StageFolder, name: str, fits: Callable[[Path], bool]) -> Path | None:
+    """`folder/name` if it is there, as it was written, and `fits`."""
+    place = folder.path / name
+    whole = place.is_dir() and folder.fault(place) is None
+    return place if whole and fits(place) else None
+
+
 def made_once(
     folder: StageFolder,
     name: str,
     fits: Callable[[Path], bool],
     make: Callable[[Path], None],
 ) -> Path:
-    """`folder/name`, made now unless it is there, as it was written, and `fits`.
+    """`folder/name`, made now unless it is `found`.
 
     One process makes it, under the folder's lease, by filling the folder that `make` is given; the
     others wait. What a killed one left half-made is not taken for it.
     """
-    place = folder.path / name
-
-    def there() -> bool:
-        return place.is_dir() and folder.fault(place) is None and fits(place)
-
-    while not there():
+    while (place := found(folder, name, fits)) is None:
         try:
             with folder.lease(holder()):
-                if not there():
+                if found(folder, name, fits) is None:
                     with folder.new_folder(name) as part:
                         make(part)
-                return place
         except Held:
             time.sleep(_LOOK_SECONDS)
     return place

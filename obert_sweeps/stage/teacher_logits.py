@@ -20,7 +20,7 @@ from torch import nn
 from ..make import make
 from ..model.base import Encoder
 from ..schema import Runtime, Stage
-from ..store import StageFolder, Store
+from ..store import Store
 from ..task.base import Task
 from ..train.batches import Data
 from ..train.evaluate import row_logits
@@ -39,7 +39,7 @@ from ..train.teacher import (
 from ..worker_group import WorkerGroup
 from .base import Desk, Result
 from .files import parent_models
-from .once import made_once
+from .once import found, made_once
 from .tokenised import training_rows
 
 FOLDER = "logits"
@@ -139,17 +139,10 @@ def teacher_of(
         asked.answer(part)
 
     if asked.group.size == 1:
-        place = made_once(folder, FOLDER, fits, make_again)
-    elif _all_can_use(folder, fits, asked.group):
-        place = folder.path / FOLDER
-    else:
-        note(f"the teacher's logits of stage {logits} are missing or unfit: asking it at each step")
-        return LiveTeacher(asked.load().to(asked.device), asked.task)
-    return load_logits(place / FILE, asked.device)
-
-
-def _all_can_use(folder: StageFolder, fits: Callable[[Path], bool], group: WorkerGroup) -> bool:
-    """Whether every worker finds the logits whole and fit: all do as one."""
-    place = folder.path / FOLDER
-    can = place.is_dir() and folder.fault(place) is None and fits(place)
-    return int(group.sum(torch.tensor(float(can)))) == group.size
+        return load_logits(made_once(folder, FOLDER, fits, make_again) / FILE, asked.device)
+    place = found(folder, FOLDER, fits)
+    all_have_it = asked.group.sum(torch.tensor(float(place is not None))) == asked.group.size
+    if place is not None and all_have_it:
+        return load_logits(place / FILE, asked.device)
+    note(f"the teacher's logits of stage {logits} are missing or unfit: asking it at each step")
+    return LiveTeacher(asked.load().to(asked.device), asked.task)
