@@ -26,9 +26,10 @@ class WandbServer:
         self.trouble = trouble
         self.runs: dict[str, dict[str, Any]] = {}
         self.files: dict[str, set[str]] = {}  # run -> names that were uploaded
+        self.artifacts: list[set[str]] = []
         self.requests: list[str] = []
-        self.at_once = self.most_at_once = 0  # runs being streamed
         self.url = ""
+        self._pending: set[str] = set()
         self._lock = threading.Lock()
 
     def history(self, run: str) -> list[dict[str, Any]]:
@@ -67,7 +68,34 @@ class WandbServer:
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": places}}
         if "viewer" in query:
             return {"viewer": {"id": "v", "entity": "me", "username": "me", "teams": {"edges": []}}}
-        return _artifacts(query, self.url)
+        if "ArtifactType" in query:
+            return {"project": {"artifact": None}}
+        return self._artifacts(query, given)
+
+    def _artifacts(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Making an artifact, step by step; `artifacts` has the files of those committed."""
+        sent = given.get("input") or given
+        file = {"id": "f", "uploadUrl": f"{self.url}/upload/artifact/0", "uploadHeaders": []}
+        file |= {"artifact": {"id": "a"}, "uploadMultipartUrls": None}
+        if "createArtifactManifest" in query or "updateArtifactManifest" in query:
+            verb = "create" if "createArtifactManifest" in query else "update"
+            return {f"{verb}ArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
+        if "createArtifactFiles" in query:
+            names = [one["name"] for one in sent["artifactFiles"]]
+            self._pending.update(names)
+            edges = [{"node": file | {"storagePath": f"wandb_artifacts/{n}"}} for n in names]
+            return {"createArtifactFiles": {"files": {"edges": edges}}}
+        if "commitArtifact" in query:
+            self.artifacts.append(self._pending)
+            self._pending = set()
+            return {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}}
+        if "ArtifactByID" in query:
+            return {"artifact": _ARTIFACT}
+        if "createArtifact" in query:
+            sequence = {"id": "s", "latestArtifact": None}
+            made = {"id": "a", "state": "PENDING", "artifactSequence": sequence}
+            return {"createArtifact": {"artifact": made}}
+        return {}
 
     def _stream(self, name: str, sent: dict[str, Any]) -> None:
         run = self.runs[name]
@@ -82,6 +110,18 @@ class WandbServer:
 
 
 _ENTITY = {"id": "e", "name": "me"}
+_ARTIFACT = {
+    **{"__typename": "Artifact", "id": "a", "versionIndex": 0, "artifactType": {"name": "report"}},
+    **{"description": None, "metadata": "{}", "ttlDurationSeconds": -2, "ttlIsInherited": True},
+    **{"tags": [], "historyStep": None, "state": "COMMITTED", "size": 1, "digest": "d"},
+    **{"commitHash": "c", "fileCount": 1, "aliases": []},
+    **{"createdAt": "2026-01-01T00:00:00Z", "updatedAt": None},
+    "artifactSequence": {
+        "__typename": "ArtifactSequence",
+        "name": "report",
+        "project": {"id": "p", "internalId": "1", "name": "p", "entity": {"name": "me"}},
+    },
+}
 
 
 def _bucket(run: dict[str, Any]) -> dict[str, Any]:
@@ -103,30 +143,6 @@ def _bucket(run: dict[str, Any]) -> dict[str, Any]:
         "wandbConfig": json.dumps({"t": 1}),
         "project": {"id": "p", "name": run.get("project"), "entity": _ENTITY},
     }
-
-
-def _artifacts(query: str, url: str) -> dict[str, Any]:
-    """Every step of making an artifact succeeds; its files are not asked for."""
-    artifact = {
-        "id": "a",
-        "state": "PENDING",
-        "artifactSequence": {"id": "s", "latestArtifact": None},
-    }
-    file = {"id": "f", "name": "x", "displayName": "x", "uploadUrl": f"{url}/upload/a/0"}
-    file |= {"uploadHeaders": [], "artifact": {"id": "a"}, "storagePath": None}
-    file |= {"uploadMultipartUrls": None}
-    if "createArtifactManifest" in query:
-        manifest = {"id": "m", "file": file}
-        return {"createArtifactManifest": {"artifactManifest": manifest}}
-    if "updateArtifactManifest" in query:
-        return {"updateArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
-    if "createArtifactFiles" in query:
-        return {"createArtifactFiles": {"files": {"edges": [{"node": file}]}}}
-    if "commitArtifact" in query:
-        return {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}}
-    if "createArtifact" in query:
-        return {"createArtifact": {"artifact": artifact}}
-    return {}
 
 
 @contextmanager
@@ -156,8 +172,13 @@ def wandb_server(trouble: int | None = None) -> Iterator[WandbServer]:
 
         do_GET = do_POST = do_PUT = reply
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *of: Any) -> None:
+            """W&B drops its connections when it ends."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

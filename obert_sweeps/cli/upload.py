@@ -6,6 +6,7 @@ processors, so that neither W&B's servers nor the lack of them hold up the sweep
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -70,7 +71,12 @@ class Uploads:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment()
             )
         self._next = time.monotonic() + self._every
         return self._process
+
+
+def _environment() -> dict[str, str]:
+    """Without the name of this process's own W&B service: uploads must not trouble its runs."""
+    return {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}

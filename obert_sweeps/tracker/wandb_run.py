@@ -95,7 +95,9 @@ class WandbRun:
         artifact.add(table, "cells")
         for path in ending.files:
             artifact.add_file(path, policy="immutable", skip_cache=True)
-        self._run.log_artifact(artifact)
+        logged = self._run.log_artifact(artifact)
+        if not self._run.offline:
+            logged.wait(timeout=int(UPLOAD_SECONDS))  # else its failure would pass unseen
 
 
 def forget_service() -> None:
