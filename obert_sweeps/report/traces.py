@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..catalogue.cell import primary_metric
 from ..schema import Stage
-from .source import CellPlan, PlanView, StoreView, ancestors
+from .source import CellPlan, PlanView, StoreView, ancestors, kind_of
 
 POINTS = 150  # of a curve; a paper-scale stage has thousands of records
 
@@ -39,7 +39,7 @@ class Span:
 
     stage: str
     name: str
-    role: str
+    kind: str
     host: str
     start: float
     end: float
@@ -144,8 +144,7 @@ def _span(stage: Stage, store: FolderView) -> Span | None:
         start, end = float(last["time"]) - seconds, float(last["time"])
     resumed = seconds > end - start + 1.0
     host = str((result.get("environment") or {}).get("host") or "?")
-    role = stage.tags.get("role", "")
-    return Span(stage.id, stage.name, role, host, start, end, resumed)
+    return Span(stage.id, stage.name, kind_of(stage), host, start, end, resumed)
 
 
 def one_shot_curves(store: FolderView) -> dict[Curve, dict[str, dict[float, float]]]:

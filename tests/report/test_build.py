@@ -191,6 +191,14 @@ def test_cost_counts_a_shared_stage_once():
     assert {row["status"] for row in cost["stages"]} == {"done", "not_converged"}
 
 
+def test_the_rounds_of_a_lottery_ticket_are_one_kind_of_cost():
+    fake = sweep(seeds=(1,))
+    for k, stage in enumerate(list(fake.stages.values())[:3]):
+        stage.tags["role"] = f"round_{k}"
+    kinds = {row["kind"]: row["stages"] for row in build(fake, fake)["cost"]["by_kind"]}
+    assert kinds["round"] == 3 and "gradual_magnitude" in kinds
+
+
 def test_mixed_environments_within_a_row_are_warned_of():
     fake = sweep(seeds=(1,))
     fake.finish_as_published({1: 0.0})
