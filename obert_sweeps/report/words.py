@@ -224,7 +224,10 @@ def knobs(group: Mapping[str, Any]) -> str:
     count = f"{len(names)} per-task knob{'' if len(names) == 1 else 's'}"
     text = f"{count} ({', '.join(names)})" if names else "no per-task knob"
     stopping = [knob["knob"] for knob in group["early_stopping"]]
-    return text + (f" (early stopping: {', '.join(stopping)})" if stopping else "")
+    text += f" (early stopping: {', '.join(stopping)})" if stopping else ""
+    best = group.get("keeps_best") or []
+    where = "all tasks" if len(best) == len(group["tasks"]) else ", ".join(best)
+    return text + (f"; keeps the best epoch on the development set ({where})" if best else "")
 
 
 def _shown(entry: Mapping[str, Any]) -> list[str]:

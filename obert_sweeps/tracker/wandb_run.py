@@ -41,6 +41,7 @@ class WandbRun:
         self.told = Told(opening)
         self.whole = True  # whoever loses a part of it says so
         self.ended = False
+        self._time: float | None = None  # of the last row
         self._run = wandb.init(
             project=project,
             entity=entity,
@@ -61,6 +62,7 @@ class WandbRun:
 
     def row(self, row: Mapping[str, Any]) -> None:
         self.told.add(row)
+        self._time = row.get("_timestamp", self._time)
         step = row.get("step")
         if step is None or step >= self._first:
             self._run.log(dict(row), step=step)
@@ -71,8 +73,8 @@ class WandbRun:
         media = dict(ending.media or {})
         if media and (ending.step is None or ending.step >= self._first):
             row = {key: _medium(content) for key, content in media.items()}
-            if ending.time is not None:
-                row["_timestamp"] = ending.time
+            if (when := ending.time or self._time) is not None:
+                row["_timestamp"] = when
             self._run.log(row, step=ending.step)
         if ending.table is not None:
             self._report(ending)
