@@ -54,7 +54,7 @@ def main(loaded: Loaded) -> int:
 
 def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
     """Write the report and show it; the exit code says whether every cell is finished."""
-    report = build(plan, store)
+    report = build(plan, store, store.cells())
     folder = store.root / "report"
     runs = run_links(store.root, to_plain(loaded.request.tracker))
     write(report, folder, read_traces(plan, store), runs)

@@ -83,6 +83,11 @@ def measured(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> 
     return text or "–"
 
 
+def scores(row: Mapping[str, Any]) -> str:
+    """Of a neighbour: 88.51 / 81.40."""
+    return " / ".join(f"{value:.2f}" for value in row["measured"].values()) or "does not converge"
+
+
 def published(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
     values = entry["published"]
     names = [m for m in (metrics or values) if m in values]
