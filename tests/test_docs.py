@@ -38,6 +38,7 @@ def test_links_lead_to_files(project_root: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.slow
 def test_commands_are_understood(project_root: Path) -> None:
     seen = 0
     for page in documents(project_root):
