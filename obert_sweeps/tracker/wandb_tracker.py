@@ -81,10 +81,9 @@ class WandbTracker(Tracker):
 
     def finish(self, result: dict[str, Any]) -> None:
         run, self._run = self._run, None
-        if run is not None:
+        if run is not None and run in _open:  # else another tracker's start has ended it
             _open.remove(run)
             self._close(run, lambda: stage_ending(result))
-        self._leave_all()
 
     def cell(self, record: dict[str, Any], store: str) -> None:
         run = self._begin(store, cell_opening(record))

@@ -195,10 +195,11 @@ def test_one_worker_many_stages_nothing_mixed(tmp_path: Path) -> None:
 
 def test_a_stage_tried_again_in_the_same_worker(tmp_path: Path) -> None:
     """The first try's tracker is gone, its run never ended; W&B refuses an id that is in use."""
-    WandbTracker().start(stage(), str(tmp_path))
-    tracker = WandbTracker()
+    first, tracker = WandbTracker(), WandbTracker()
+    first.start(stage(), str(tmp_path))
     tracker.start(stage(), str(tmp_path))
     tracker.log(training(5))
+    first.finish(RESULT)  # too late, and no harm
     tracker.finish(RESULT)
     (run,) = finished_runs(tmp_path).values()
     assert len(run["folders"]) == 2
