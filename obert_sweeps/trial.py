@@ -71,6 +71,7 @@ def _outcome(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attempt(spec: Stage, how: Runtime, folder: StageFolder, group: WorkerGroup) -> dict[str, Any]:
+    started = time.time()
     tracker = Tracker()
     try:
         if how.again:
@@ -82,16 +83,17 @@ def _attempt(spec: Stage, how: Runtime, folder: StageFolder, group: WorkerGroup)
             tracker = make(how.tracker, how.allow_targets, Tracker)
         tracker.start(spec, how.output or how.store)
         result = _kind(spec)(spec, how, group, Desk(folder, tracker)) or {}
+        result |= {"started": started, "finished": time.time()}  # of this attempt
         folder.write_json("result.json", result)
         folder.drop_checkpoints()
         tracker.finish(result)
         return _outcome(result)
     except Held:
-        tracker.finish({"status": "interrupted", "reason": "taken over by another process"})
+        tracker.finish({"status": "interrupted"})
         raise
     except (Interrupted, WorkerLost, KeyboardInterrupt, SystemExit) as stop:
         folder.log(f"interrupted: {stop!r}")
-        tracker.finish({"status": "interrupted", "reason": repr(stop)})
+        tracker.finish({"status": "interrupted"})
         raise
     except Exception as error:
         reason = _one_line(error)

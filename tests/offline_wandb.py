@@ -40,7 +40,8 @@ def read_runs(store: Path) -> dict[str, dict[str, Any]]:
     """W&B's runs under STORE/wandb by id; the folders of one id are merged, later ones winning.
 
     Each: id, name, project, group, job_type, tags, config, host, axes {metric: x metric},
-    history {W&B step: row}, summary, exit_code (None after a kill), folders.
+    history {W&B step: row}, summary, exit_code (None after a kill), artifacts {name: paths in it},
+    folders.
     """
     runs: dict[str, dict[str, Any]] = {}
     for path in sorted(store.glob("wandb/offline-run-*/run-*.wandb")):
@@ -50,7 +51,7 @@ def read_runs(store: Path) -> dict[str, dict[str, Any]]:
             if kind == "run":
                 run = runs.setdefault(record.run.run_id, {"history": {}, "axes": {}, "folders": []})
                 run["folders"].append(path.parent.name)
-                run["exit_code"], run["summary"] = None, {}
+                run["exit_code"], run["summary"], run["artifacts"] = None, {}, {}
                 fields = record.run
                 run |= {
                     "id": fields.run_id,
@@ -69,6 +70,9 @@ def read_runs(store: Path) -> dict[str, dict[str, Any]]:
             elif kind == "history":
                 row = _values(record.history.item)
                 run["history"][row["_step"]] = row
+            elif kind == "artifact":
+                contents = record.artifact.manifest.contents
+                run["artifacts"][record.artifact.name] = {entry.path for entry in contents}
             elif kind == "summary":
                 run["summary"] |= _values(record.summary.update)
             elif kind == "exit":

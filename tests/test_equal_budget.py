@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from obert_sweeps.plan import CellPlan, Plan, make_plan
@@ -118,7 +120,21 @@ def test_platon_has_its_eight_and_obert_none(published: Plan) -> None:
     assert [k["knob"] for k in platon["not_taken"]] == ["remaining", "seed"]
     rates = next(k for k in platon["knobs"] if k["knob"].endswith("peak"))["values"]
     assert rates["mnli"] == rates["sst2"] == 8e-5 and rates["cola"] == 1e-4
-    assert len(groups["obert"]["tasks"]) == 7 and groups["obert"]["knobs"] == []
+    obert = groups["obert"]
+    assert len(obert["tasks"]) == 7 and obert["knobs"] == [] and obert["early_stopping"] == []
+    assert obert["keeps_best"] == obert["tasks"]  # named apart, though all tasks have it
+    assert groups["magnitude"]["keeps_best"] == []
+
+
+def test_a_planted_value_of_one_task_fails_the_paper_s_audit(published: Plan) -> None:
+    plans = {name: replace(cell) for name, cell in published.cells.items()}
+    planted = plans["t5/mrpc/bert_base/obert/90"]
+    planted.knobs = {**planted.knobs, "method": {**planted.knobs["method"], "num_grads": 512}}
+    found = audit(plans.values())
+    assert audit(published.cells.values())["ok"] and not found["ok"]
+    assert [(v["method"], v["knob"]) for v in found["violations"]] == [
+        ("obert", "method.num_grads")
+    ]
 
 
 def test_the_comparison_is_said_and_makes_stand_ins(published: Plan, equal: Plan) -> None:

@@ -32,6 +32,8 @@ def test_a_stage_leaves_what_the_interface_promises(tmp_path: Path) -> None:
     assert result["status"] == "done" and result["steps"] == 6
     assert result["sparsity"]["overall"] == 0.0 and len(result["sparsity"]["layers"]) == 12
     assert set(result["cost"]) == {"seconds", "cpu_seconds", "gpu_seconds"}
+    last = Store(str(tmp_path)).folder("dense").records()[-1]
+    assert result["started"] < last["time"] <= result["finished"]
     assert 0 < result["rates"]["samples_per_second"] < result["rates"]["tokens_per_second"]
     assert 0 < result["rates"]["padding_share"] < 1
     assert {"python", "torch", "transformers", "host", "cpu", "gpu"} <= set(result["environment"])

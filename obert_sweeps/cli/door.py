@@ -32,6 +32,7 @@ VERBS = {
     "report": Verb("measured beside published, verdicts, claims, cost", "report table=1"),
     "audit": Verb("knobs each method sets per task, and what it was given", "audit preset=paper"),
     "replay": Verb("one stage again in this process, without Ray", "replay stage=3fa9"),
+    "sync": Verb("rebuild the W&B runs from the store", "sync tracker.mode=online"),
     "doctor": Verb("versions, devices, data, disk: what works, and the mend", "doctor format=json"),
 }
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")

@@ -22,6 +22,7 @@ from ..sweep import Event, run_plan
 from ..sweep.progress import Progress
 from ..tracker.base import Tracker
 from .answer import console, notice, print_json
+from .upload import Uploads
 
 
 def main(loaded: Loaded) -> int:
@@ -33,22 +34,27 @@ def main(loaded: Loaded) -> int:
     if pending:
         check_leaves(pending, list(loaded.request.allow_targets))
     notice(f"{len(plan.wanted())} stages, {len(plan.wanted()) - len(pending)} done already")
-    with Progress(pending, store) as progress:
-        records = CellRecords(plan, store, tracker, progress.say)
-        records.catch_up()
+    with Uploads(loaded) as uploads:
+        with Progress(pending, store) as progress:
+            records = CellRecords(plan, store, tracker, progress.say)
+            records.catch_up()
 
-        def on_event(event: Event) -> None:
-            progress.on_event(event)
-            if event.kind == "finished":
-                records.stage_ended(event.stage)
+            def on_event(event: Event) -> None:
+                progress.on_event(event)
+                if event.kind == "finished":
+                    records.stage_ended(event.stage)
+                    uploads.look()
 
-        run_plan(plan.wanted(), runtime_of(loaded), cluster_of(loaded), on_event, plan.first)
-    return conclude(loaded, plan, store)
+            run_plan(plan.wanted(), runtime_of(loaded), cluster_of(loaded), on_event, plan.first)
+        code = conclude(loaded, plan, store)
+        tracker.report(str(store.root / "report"), str(store.root))
+        uploads.finish()
+    return code
 
 
 def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
     """Write the report and show it; the exit code says whether every cell is finished."""
-    report = build(plan, store)
+    report = build(plan, store, store.cells())
     folder = store.root / "report"
     runs = run_links(store.root, to_plain(loaded.request.tracker))
     write(report, folder, read_traces(plan, store), runs)

@@ -23,9 +23,11 @@ _DIGITS = 4  # of a share: the authors' steps are rounded when written as epochs
 def audit(plans: Iterable[CellPlan]) -> dict[str, Any]:
     """Compare, for each method of each table, the recipes of its own stages over tasks.
 
-    `knobs` are those that differ; `not_taken` those that the authors set by task and no recipe here
-    does (seeds are the sweep's, the level the cell's). `ok` is False when a method called
-    tuning-free has a knob; `violations` says which. Blocked cells have no recipe and are left out.
+    `knobs` are those that differ; `keeps_best` are the tasks whose result is the best epoch on the
+    development set, early stopping of a kind even where all tasks have it; `not_taken` are knobs
+    that the authors set by task and no recipe here does (seeds are the sweep's, the level the
+    cell's). `ok` is False when a method called tuning-free has a knob; `violations` says which.
+    Blocked cells have no recipe and are left out.
     """
     groups: dict[tuple[Any, ...], dict[str, CellPlan]] = {}
     for plan in plans:
@@ -62,9 +64,14 @@ def _group(key: tuple[Any, ...], by_task: Mapping[str, CellPlan]) -> dict[str, A
         "tuning_free": method in TUNING_FREE,
         "knobs": [knob for knob in found if _bare(knob["knob"]) not in EARLY_STOPPING],
         "early_stopping": [knob for knob in found if _bare(knob["knob"]) in EARLY_STOPPING],
+        "keeps_best": [t for t, r in recipes.items() if _keeps_best(r)],
         "not_taken": differing({t: dict(r.get("not_taken") or {}) for t, r in recipes.items()}),
         "distilled": distilled,
     }
+
+
+def _keeps_best(recipe: Mapping[str, Any]) -> bool:
+    return (recipe.get("training") or {}).get("keep") == "best"
 
 
 def _bare(knob: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..catalogue.claims import claims
@@ -9,15 +10,23 @@ from .audit import audit
 from .claims import claim_entries
 from .cost import cost, environment
 from .effort import effort
+from .neighbours import neighbours
 from .source import Once, PlanView, StoreView, measure
 from .tables import cell_entries
 
 
-def build(plan: PlanView, store: StoreView, *, confidence: float = 0.95) -> dict[str, Any]:
+def build(
+    plan: PlanView,
+    store: StoreView,
+    records: Iterable[Mapping[str, Any]] = (),
+    *,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
     """Judge the plan's selected cells by what the store holds.
 
     Recoveries, ranks and claims also use cells of the plan that are not selected, where the store
-    has them. Keys: cells, claims, audit, cost, environment.
+    has them. `records` are the store's cells, those of other requests among them. Keys: cells,
+    claims, audit, cost, environment, neighbours (of cells of one's own).
     """
     once = Once(store)
     measured = {name: measure(cell, plan, once) for name, cell in plan.cells.items()}
@@ -33,4 +42,5 @@ def build(plan: PlanView, store: StoreView, *, confidence: float = 0.95) -> dict
         "audit": audited,
         "cost": cost(stages, plan.stages, once),
         "environment": environment(stages, plan.cells, measured, once),
+        "neighbours": neighbours(plan, once, records),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue.cell import METRICS, TASKS, primary_metric
@@ -53,16 +54,15 @@ def by_layer(groups: Groups, traces: Traces) -> Figure:
         pruned = [e for e in entries if e["method"] != "dense" and e["id"] in traces.layers]
         for model in dict.fromkeys(e["model"] for e in pruned):
             rows = {_row_name(e): traces.layers[e["id"]] for e in pruned if e["model"] == model}
-            # Only what has the same matrices can share columns.
-            names = list(next(iter(rows.values())))
-            rows = {row: layers for row, layers in rows.items() if list(layers) == names}
+            # Some recipes prune a matrix more, the pooler's; of others its column stays blank.
+            names = list(dict.fromkeys(name for layers in rows.values() for name in layers))
 
             def draw(
                 axes: Axes,
                 rows: Mapping[str, Mapping[str, float]] = rows,
                 names: Sequence[str] = names,
             ) -> None:
-                grid = [[100 * layers[n] for n in names] for layers in rows.values()]
+                grid = [[100 * layers.get(n, nan) for n in names] for layers in rows.values()]
                 axes.imshow(
                     grid, aspect="auto", vmin=0, vmax=100, cmap="viridis", interpolation="none"
                 )

@@ -44,4 +44,4 @@ def title(group: str, entries: Sequence[Entry]) -> str:
 
 
 def short(text: str) -> str:
-    return text if len(text) <= 19 else text[:18] + "…"
+    return text if len(text) <= 20 else text[:19] + "…"

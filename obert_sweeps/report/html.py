@@ -16,7 +16,7 @@ from .links import RunLink, no_run
 from .timeline import timeline
 from .traces import Traces
 
-_ROLE_COLOURS = (
+_KIND_COLOURS = (
     *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#a08000", "#8c8c8c"),
     *("#7b5ea7", "#44aa99", "#882255", "#6699cc"),
 )
@@ -50,7 +50,7 @@ def html(report: Mapping[str, Any], traces: Traces | None = None, run: RunLink =
         figures=_figures(report, traces),
         given=fairness(report),
         timeline=timeline(spans),
-        roles=_colours(span.role for span in spans),
+        kinds=_colours(span.kind for span in spans),
         tally=Counter(entry["verdict"] for entry in report["cells"]).most_common(),
     )
 
@@ -63,10 +63,10 @@ def _figures(report: Mapping[str, Any], traces: Traces | None) -> list[Any]:
     return figures(report, traces)
 
 
-def _colours(roles: Iterable[str]) -> dict[str, str]:
+def _colours(kinds: Iterable[str]) -> dict[str, str]:
     """A colour for each kind of stage; of more kinds than colours some share one."""
-    names = list(dict.fromkeys(roles))
-    return {name: _ROLE_COLOURS[i % len(_ROLE_COLOURS)] for i, name in enumerate(names)}
+    names = list(dict.fromkeys(kinds))
+    return {name: _KIND_COLOURS[i % len(_KIND_COLOURS)] for i, name in enumerate(names)}
 
 
 def _layout(layout: Layout, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,22 @@ def markdown(report: Mapping[str, Any]) -> str:
         head = ("cell", "measured", "published", "recovery (document)", "rank (document)")
         lines += _table((*head, "verdict", "difference"), map(_cell, entries))
         lines += _remarks(entries)
+    if report["neighbours"]:
+        lines += ["## Beside them in this store", ""]
+        head = ("cell", "% pruned", "measured", "of its dense model", "seeds")
+        lines += _table(
+            head,
+            (
+                (
+                    row["id"],
+                    f"{100 * row['sparsity']:g}",
+                    words.scores(row),
+                    words.share(row["recovery"]),
+                    len(row["seeds"]),
+                )
+                for row in report["neighbours"]
+            ),
+        )
     if report["claims"]:
         lines += ["## Claims", ""]
         for claim in report["claims"]:

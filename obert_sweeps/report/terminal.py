@@ -23,6 +23,8 @@ def terminal(report: Mapping[str, Any], *, stages: bool = True) -> list[Renderab
         _cells([e for e in report["cells"] if e["table"] == n], n, titles.get(n, "your own cells"))
         for n in numbers
     ]
+    if report["neighbours"]:
+        shown.append(_neighbours(report["neighbours"]))
     if report["claims"]:
         shown.append(_claims(report["claims"]))
     for warning in report["environment"]["warnings"]:
@@ -69,6 +71,20 @@ def _cells(entries: list[Any], number: int, title: str) -> Table:
             _text(words.recovery(entry)),
             _text(words.rank(entry)),
             _text(told, style),
+        )
+    return table
+
+
+def _neighbours(rows: list[Any]) -> Table:
+    names = ("cell", "% pruned", "measured", "of its dense model", "seeds")
+    table = _table("Beside it in this store", *((name, "left") for name in names))
+    for row in rows:
+        table.add_row(
+            _text(row["id"], "bold" if row["selected"] else ""),
+            f"{100 * row['sparsity']:g}",
+            words.scores(row),
+            words.share(row["recovery"]),
+            str(len(row["seeds"])),
         )
     return table
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..catalogue.cell import primary_metric
 from ..schema import Stage
-from .source import CellPlan, PlanView, StoreView, ancestors
+from .source import CellPlan, PlanView, StoreView, ancestors, kind_of
 
 POINTS = 150  # of a curve; a paper-scale stage has thousands of records
 
@@ -39,11 +39,11 @@ class Span:
 
     stage: str
     name: str
-    role: str
+    kind: str
     host: str
     start: float
     end: float
-    resumed: bool  # it was interrupted: part of the time is not its own
+    resumed: bool  # it was interrupted: earlier attempts took time too
 
 
 @dataclass
@@ -128,20 +128,23 @@ def _evenly(indices: list[int]) -> list[int]:
 
 
 def _span(stage: Stage, store: FolderView) -> Span | None:
-    """From its last record back by what it cost, or from its first record if it was resumed."""
+    """Its last attempt; `resumed` where it cost more than that, in earlier ones.
+
+    Of a result without these times: from its last record back by what it cost.
+    """
     result = store.result(stage.id)
-    folder = store.folder(stage.id)
-    last = folder.last_record() if result is not None else None
-    if result is None or last is None or "time" not in last:
+    if result is None:
         return None
     seconds = float((result.get("cost") or {}).get("seconds") or 0.0)
-    end = float(last["time"])
-    first = next(iter(records(folder.path / "metrics.jsonl")), last).get("time", end)
-    resumed = end - first > seconds + 1.0
-    start = first if resumed else end - seconds
+    start, end = result.get("started"), result.get("finished")
+    if start is None or end is None:
+        last = store.folder(stage.id).last_record() or {}
+        if "time" not in last:
+            return None
+        start, end = float(last["time"]) - seconds, float(last["time"])
+    resumed = seconds > end - start + 1.0
     host = str((result.get("environment") or {}).get("host") or "?")
-    role = stage.tags.get("role", "")
-    return Span(stage.id, stage.name, role, host, start, end, resumed)
+    return Span(stage.id, stage.name, kind_of(stage), host, start, end, resumed)
 
 
 def one_shot_curves(store: FolderView) -> dict[Curve, dict[str, dict[float, float]]]:

@@ -83,6 +83,11 @@ def measured(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> 
     return text or "–"
 
 
+def scores(row: Mapping[str, Any]) -> str:
+    """Of a neighbour: 88.51 / 81.40."""
+    return " / ".join(f"{value:.2f}" for value in row["measured"].values()) or "does not converge"
+
+
 def published(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
     values = entry["published"]
     names = [m for m in (metrics or values) if m in values]
@@ -239,7 +244,10 @@ def knobs(group: Mapping[str, Any]) -> str:
     count = f"{len(names)} per-task knob{'' if len(names) == 1 else 's'}"
     text = f"{count} ({', '.join(names)})" if names else "no per-task knob"
     stopping = [knob["knob"] for knob in group["early_stopping"]]
-    return text + (f" (early stopping: {', '.join(stopping)})" if stopping else "")
+    text += f" (early stopping: {', '.join(stopping)})" if stopping else ""
+    best = group.get("keeps_best") or []
+    where = "all tasks" if len(best) == len(group["tasks"]) else ", ".join(best)
+    return text + (f"; keeps the best epoch on the development set ({where})" if best else "")
 
 
 def _shown(entry: Mapping[str, Any]) -> list[str]:

@@ -103,6 +103,23 @@ class Masks:
             for name, mask in self._keep.items()
         }
 
+    def structure(self) -> dict[str, dict[str, float]]:
+        """Of each layer: weights, outputs (rows) and inputs (columns) that nothing is left of,
+        blocks of four along the inputs of which nothing is left, and the share of such blocks that
+        a 2:4 kernel could take, having lost two or more.
+        """
+        found = {}
+        for name, mask in self._keep.items():
+            blocks = mask[:, : mask.shape[1] // 4 * 4].unflatten(1, (-1, 4)).sum(-1)
+            found[name] = {
+                "weights": mask.numel(),
+                "empty_outputs": int((~mask.any(1)).sum()),
+                "empty_inputs": int((~mask.any(0)).sum()),
+                "empty_blocks_of_4": int((blocks == 0).sum()),
+                "share_2of4": round(float((blocks <= 2).float().mean()), 4),
+            }
+        return found
+
     @torch.no_grad()
     def check(self) -> None:
         """Raise StageError, naming the layer, if a pruned weight is not zero."""

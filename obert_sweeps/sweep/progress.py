@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,7 @@ from ..store import Store
 from .events import Event
 
 _SHOWN = 12  # running stages; of more, the rest is a count
+_KINDS = 6  # of stages, the next in the plan's order; of more, the rest is a count
 _READ_SECONDS = 1.0  # how old a stage's last record may be on the screen
 
 
@@ -138,6 +140,9 @@ class Progress:
             status = str(event.outcome.get("status", "done")).replace("_", " ")
             if self._live is None or status != "done":
                 self._line(status + took, name, event.outcome.get("reason") or "")
+        elif event.kind == "failed":
+            log = self._store.folder(event.stage).path / "log.txt"
+            self._line(event.kind + took, name, f"{event.reason}  (log: {log})")
         else:
             self._line(event.kind + took, name, event.reason)
 
@@ -186,7 +191,19 @@ class Progress:
         if len(running) > _SHOWN:
             rows.add_row(f"and {len(running) - _SHOWN} more", "", "", "")
         elapsed = duration(time.monotonic() - self._began)
-        return Group(rows, Text(f"{self.counts()}; {elapsed} so far"))
+        bar = ProgressBar(total=max(1, len(self._stages)), completed=len(self._ended), width=20)
+        whole = Table.grid(padding=(0, 1))
+        whole.add_row(bar, Text(f"{self.counts()}; {elapsed} so far"))
+        return Group(rows, Text(self.by_kind(), "dim"), whole)
+
+    def by_kind(self) -> str:
+        """'dense 4/10, gradual 0/7': ended, of the kinds of stage that have not all ended."""
+        kinds: dict[str, list[bool]] = {}
+        for name, stage in self._stages.items():
+            kinds.setdefault(stage.tags.get("role", "stage"), []).append(name in self._ended)
+        left = [f"{k} {sum(ended)}/{len(ended)}" for k, ended in kinds.items() if not all(ended)]
+        more = f" and {len(left) - _KINDS} more kinds" if len(left) > _KINDS else ""
+        return ", ".join(left[:_KINDS]) + more
 
     def _line(self, what: str, name: str, reason: str) -> None:
         done = sum(kind == "finished" for kind in self._ended.values())

@@ -47,6 +47,8 @@ def outcome(
         "steps": state.step,
         "sparsity": {"overall": measured.sparsity(), "layers": measured.by_layer()},
     }
+    if not measured.is_dense:
+        result["sparsity"]["structure"] = measured.structure()
     if state.best is not None:
         result["best_epoch"] = state.best.epoch
     if evidence is not None:

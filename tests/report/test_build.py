@@ -23,7 +23,7 @@ def test_a_store_that_holds_the_document_reproduces_it():
     fake = sweep()
     fake.finish_as_published(SMALL)
     report = build(fake, fake)
-    assert list(report) == ["cells", "claims", "audit", "cost", "environment"]
+    assert list(report) == ["cells", "claims", "audit", "cost", "environment", "neighbours"]
     cells = by_id(report)
     assert len(cells) == 69
     # Table 3's and 1's speeds vary by 0.2 around 1 here: too noisy to judge, which is the point.
@@ -189,6 +189,14 @@ def test_cost_counts_a_shared_stage_once():
     assert build(fake, fake)["cost"]["planned_seconds_of_done"] == 3.0 * 68
     assert sum(kind["stages"] for kind in cost["by_kind"]) == len(cost["stages"]) == 69
     assert {row["status"] for row in cost["stages"]} == {"done", "not_converged"}
+
+
+def test_the_rounds_of_a_lottery_ticket_are_one_kind_of_cost():
+    fake = sweep(seeds=(1,))
+    for k, stage in enumerate(list(fake.stages.values())[:3]):
+        stage.tags["role"] = f"round_{k}"
+    kinds = {row["kind"]: row["stages"] for row in build(fake, fake)["cost"]["by_kind"]}
+    assert kinds["round"] == 3 and "gradual_magnitude" in kinds
 
 
 def test_mixed_environments_within_a_row_are_warned_of():

@@ -27,7 +27,14 @@ def drawn(report):
     name = "t5/sst2/bert_base/obert/90"
     traces = Traces(
         curves={name: {"score": [(1.0, 80.0), (2.0, 92.0)], "loss": [(0.5, 1.0), (2.0, 0.25)]}},
-        layers={name: {"layer.0.query": 0.85, "layer.1.query": 0.95}},
+        layers={
+            name: {"layer.0.query": 0.85, "layer.1.query": 0.95},
+            "t5/sst2/bert_base/platon/90": {
+                "layer.0.query": 0.9,
+                "layer.1.query": 0.9,
+                "pool": 0.8,
+            },
+        },
         one_shot={
             ("sst2", "bert_base", "unstructured", "x"): {"obert": {0.0: 92, 0.5: 91, 0.8: 70}}
         },
@@ -55,6 +62,7 @@ def test_a_curve_needs_more_than_one_level(report):
 def test_panels_say_in_words_what_they_show(drawn):
     (layer,) = drawn["by-layer"].panels
     assert "oBERT 90 from 85 to 95 %" in name_of(layer)
+    assert "PLATON 90 from 80 to 90 %" in name_of(layer)  # although it prunes a matrix more
     (score,) = drawn["scores"].panels
     assert "oBERT ends at 92" in name_of(score)
     cola = next(p for p in drawn["against-sparsity"].panels if "CoLA" in p.title)

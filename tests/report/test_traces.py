@@ -16,7 +16,7 @@ from obert_sweeps.store import Store
 DENSE, PRUNED = "t5/sst2/bert_base/dense", "t5/sst2/bert_base/obert/90"
 
 
-def write(store, stage, lines=(), metrics=None, seconds=10.0, layers=None):
+def write(store, stage, lines=(), metrics=None, seconds=10.0, layers=None, **times):
     folder = store.folder(stage.id)
     folder.write_json("stage.json", stage.as_dict())
     for line in lines:
@@ -30,6 +30,7 @@ def write(store, stage, lines=(), metrics=None, seconds=10.0, layers=None):
             "sparsity": {"overall": 0.0, "layers": layers or {}},
             "cost": {"seconds": seconds},
             "environment": {"host": "node-1"},
+            **times,
         },
     )
 
@@ -139,13 +140,21 @@ def test_one_shot_curves_hold_what_prunes_and_does_not_train(swept):
     }
 
 
-def test_a_stage_spans_what_it_cost_up_to_its_last_record(swept):
+def test_a_stage_spans_its_last_attempt(swept):
+    plan, store = swept
+    times = {"started": 2000.0, "finished": 2012.0}
+    write(store, plan.stages["dense"], [{"time": 2002.0}], seconds=11.5, **times)
+    write(store, plan.stages["upstream"], [{"time": 2002.0}], seconds=30.0, **times)
+    dense, upstream = read_traces(plan, store).spans
+    assert (dense.start, dense.end, dense.resumed, dense.host) == (2000.0, 2012.0, False, "node-1")
+    assert upstream.resumed  # it cost more than that, in an earlier attempt
+
+
+def test_of_a_result_without_times_what_it_cost_up_to_its_last_record(swept):
     plan, store = swept
     write(store, plan.stages["dense"], [{"time": 1002.0}, {"time": 1010.0}], seconds=10.0)
-    write(store, plan.stages["upstream"], [{"time": 1012.0}, {"time": 9000.0}], seconds=30.0)
-    dense, upstream = read_traces(plan, store).spans
-    assert (dense.start, dense.end, dense.resumed, dense.host) == (1000.0, 1010.0, False, "node-1")
-    assert (upstream.start, upstream.end, upstream.resumed) == (1012.0, 9000.0, True)
+    (dense,) = read_traces(plan, store).spans
+    assert (dense.start, dense.end, dense.resumed) == (1000.0, 1010.0, False)
 
 
 def span(name, start, end, host="a"):

@@ -127,13 +127,18 @@ def test_every_number_leads_to_its_stage_and_run(report):
 
 
 def test_runs_are_linked_where_they_are_known(tmp_path):
-    for name in ("offline-run-20260101_1-3f", "offline-run-20260102_1-3f", "run-20260101_1-77"):
+    for name in ("offline-run-20260101_1-3f", "offline-run-20260102_1-3f", "run-20260101_1-77-1"):
         (tmp_path / "wandb" / name).mkdir(parents=True)
+        run = name.split("-")[-1] if name.endswith("3f") else "77"  # W&B may add a number
+        (tmp_path / "wandb" / name / f"run-{run}.wandb").touch()
     (tmp_path / "wandb" / "debug.log").touch()
     offline = run_links(tmp_path, {"mode": "offline", "entity": "we", "project": "p"})
     assert offline("3f") == "../wandb/offline-run-20260102_1-3f/"  # the newest start
-    assert offline("77") == "../wandb/run-20260101_1-77/" and offline("99") is None
+    assert offline("77") == "../wandb/run-20260101_1-77-1/" and offline("99") is None
     assert run_links(tmp_path / "none", {})("3f") is None
+    said = {"run": "77", "digest": "d", "url": "https://w.b/me/p/runs/77"}
+    (tmp_path / "wandb/run-20260101_1-77-1/told.json").write_text(json.dumps(said))
+    assert run_links(tmp_path, {"mode": "online"})("77") == said["url"]
     online = run_links(tmp_path, {"mode": "online", "entity": "we", "project": "p"})
     assert online("3f").endswith("/we/p/runs/3f") and online("3f").startswith("https://")
 

@@ -124,3 +124,21 @@ def test_masks_follow_a_change_of_device():
     for layer in model.values():
         layer.to("meta")
     assert all(k.device.type == "meta" for k in masks.keep.values())
+
+
+def test_the_structure_of_a_mask_by_hand() -> None:
+    layers = {"a": nn.Linear(8, 3)}
+    keep = torch.tensor(
+        [
+            [1, 1, 1, 1, 1, 1, 0, 0],
+            [0, 0, 0, 0, 1, 0, 0, 0],
+            [0, 0, 0, 0, 0, 0, 0, 0],
+        ],
+        dtype=torch.bool,
+    )
+    assert Masks(layers, {"a": keep}).structure() == {
+        "a": {
+            **{"weights": 24, "empty_outputs": 1, "empty_inputs": 2, "empty_blocks_of_4": 3},
+            "share_2of4": round(5 / 6, 4),  # all but the first block, of which four are left
+        }
+    }

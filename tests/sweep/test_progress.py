@@ -47,7 +47,7 @@ def test_one_line_for_each_change(tmp_path: Path) -> None:
         "[2/4] started  dense sst2 c",
         "[2/4] waiting  dense sst2 c: run by driver X",
         "[2/4] started  dense sst2 c",
-        "[2/4] failed in 1 s  dense sst2 c: no [data] here",
+        f"[2/4] failed in 1 s  dense sst2 c: no [data] here  (log: {tmp_path}/stages/c/log.txt)",
         "[2/4] blocked  dense sst2 d: parent dense sst2 c failed: no [data] here",
     ]
 
@@ -67,11 +67,24 @@ def test_the_table_shows_epoch_rate_and_time_left(tmp_path: Path) -> None:
         lines = console.export_text().splitlines()
         expected = f"dense sst2 a {step / 50:.1f}/2 64/s {left}".split()
         assert lines[1].split() == expected
-        assert lines[2].startswith("0/4 done;")
+        assert lines[2].startswith("stage 0/4")
+        assert "0/4 done;" in lines[3]
     folder.append({"step": 30, "epoch": 1, "metrics": {"accuracy": 90.0}, "time": 106.0})
     progress._running["a"].read = 0.0
     progress.table()
     assert progress._running["a"].row()[1] == "0.6/2"  # an evaluation says nothing of speed
+
+
+def test_kinds_of_stages_are_counted_until_they_have_ended(tmp_path: Path) -> None:
+    stages = [Stage(f"{k}{i}", "", {}, 0, tags={"role": k}) for k in "xyz" for i in range(2)]
+    stages += [Stage(f"k{i}", "", {}, 0, tags={"role": f"kind{i}"}) for i in range(6)]
+    progress = Progress(stages, Store(str(tmp_path)), io.StringIO())
+    for name in ("x0", "x1", "y0"):
+        progress.on_event(Event("finished", name, {"status": "done"}))
+    progress.on_event(Event("failed", "z1", reason="bad"))
+    assert progress.by_kind() == (
+        "y 1/2, z 1/2, kind0 0/1, kind1 0/1, kind2 0/1, kind3 0/1 and 2 more kinds"
+    )
 
 
 def test_a_terminal_gets_the_table_and_what_went_wrong(tmp_path: Path) -> None:
@@ -85,5 +98,5 @@ def test_a_terminal_gets_the_table_and_what_went_wrong(tmp_path: Path) -> None:
         progress.on_event(Event("finished", "a", {"status": "done"}))
         progress.on_event(Event("failed", "b", reason="bad"))
     text = out.getvalue()
-    assert "failed  dense sst2 b: bad" in text
+    assert "failed  dense sst2 b: bad  (log: " in text
     assert "started  dense sst2 a" not in text and "1/4 done, 1 failed" in text

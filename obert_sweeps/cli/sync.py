@@ -1,0 +1,46 @@
+"""`sync`: rebuild the tracker's runs from the store; the same again changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from ..compose import to_plain
+from ..make import make
+from ..rebuild import Rebuilt, rebuild
+from ..request import Loaded
+from ..schema import RequestError
+from ..store import Store
+from ..tracker.base import Rebuilder, Tracker
+from .answer import console, notice, print_json
+
+
+def main(loaded: Loaded) -> int:
+    store = Store(str(loaded.request.store))
+    tracker = make(to_plain(loaded.request.tracker), loaded.request.allow_targets, Tracker)
+    if not store.ids():
+        raise RequestError(f"{store.root} holds no stage. Name the store of a run: store=DIR")
+    store.check_writable()
+
+    def rebuilder() -> Rebuilder:
+        found = tracker.rebuilder(str(store.root))
+        if found is None:
+            raise RequestError("this tracker has no runs to rebuild. Say tracker=wandb")
+        return found
+
+    found = rebuild(store, rebuilder, notice)
+    if loaded.request.format == "json":
+        print_json({"store": str(store.root), **asdict(found)})
+    else:
+        console().print(told(found, store))
+    return 1 if found.unwritten else 0
+
+
+def told(found: Rebuilt, store: Store) -> str:
+    """1 run written, 160 as they should be, 2 stages running; and what is wrong."""
+    parts = [f"{found.written} runs written", f"{found.there} as they should be"]
+    if found.running:
+        parts.append(f"{found.running} stages running (their own)")
+    line = f"{', '.join(parts)}: {store.root / 'wandb'}"
+    if found.unwritten:
+        line += f"\n{found.unwritten} not written: {found.reason}. The same command goes on."
+    return line
