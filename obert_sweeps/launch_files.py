@@ -192,10 +192,12 @@ def _request_words(loaded: Loaded, launch: Launch, store: str) -> list[str]:
             _whole(key, str(override.value()))
         if key.partition(".")[0] not in ("cluster", "store"):
             words.append(override.input_line)
-    local = OmegaConf.load(conf_dir() / "cluster" / "local.yaml")
+    local: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
+        OmegaConf.load(conf_dir() / "cluster" / "local.yaml")
+    )
     cluster: dict[str, Any] = OmegaConf.to_container(loaded.request.cluster, resolve=True)  # type: ignore[assignment]
     del cluster["launch"]
-    if cluster["wait_for_nodes"] == local.wait_for_nodes:
+    if cluster["wait_for_nodes"] == local["wait_for_nodes"]:
         cluster["wait_for_nodes"] = launch.ray_nodes()
     _fit(cluster, launch.has())
     words += [f"store={store}"]
@@ -246,7 +248,9 @@ def _plain(what: str, value: str) -> str:
 
 
 def _hydra(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _yaml(text: str) -> str:

@@ -6,6 +6,7 @@ They share files and processes; what they do not share is the network, which can
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -64,8 +65,8 @@ def hosts(count: int) -> Iterator[tuple[list[Host], str]]:
     """
     if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("unshare") is None:
         pytest.skip("several hosts on one machine take root, iproute2 and util-linux")
-    mark = f"ob{os.getpid() % 100000}"
-    network = f"10.{200 + os.getpid() // 250 % 50}.{os.getpid() % 250}"
+    mark = f"ob{secrets.token_hex(3)}"  # a link's name has at most 15 letters
+    network = f"10.{200 + secrets.randbelow(50)}.{secrets.randbelow(250)}"
     made: list[Host] = []
     try:
         try:
@@ -75,13 +76,16 @@ def hosts(count: int) -> Iterator[tuple[list[Host], str]]:
         _ip("addr", "add", f"{network}.254/24", "dev", mark)
         _ip("link", "set", mark, "up")
         for number in range(count):
-            host = Host(f"n{number}", f"{network}.{number + 1}", f"{mark}n{number}", f"{mark}v{number}")
+            host = Host(
+                f"n{number}", f"{network}.{number + 1}", f"{mark}n{number}", f"{mark}v{number}"
+            )
             made.append(host)
             _connect(host, mark, network)
         yield made, f"{network}.254"
     finally:
         for host in made:
             host.kill()
+            subprocess.run(["ip", "link", "del", host.link], capture_output=True)
             subprocess.run(["ip", "netns", "del", host.namespace], capture_output=True)
             shutil.rmtree(Path("/etc/netns") / host.namespace, ignore_errors=True)
         subprocess.run(["ip", "link", "del", mark], capture_output=True)

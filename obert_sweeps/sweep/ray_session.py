@@ -85,7 +85,9 @@ def session(cluster: dict[str, Any], shared: Path) -> Iterator[Path]:
         try:
             _start(wanted, float(cluster.get("wait_seconds", 0.0)))
             if address:
-                _wait(int(cluster.get("wait_for_nodes", 1)), float(cluster.get("wait_seconds", 0.0)))
+                _wait(
+                    int(cluster.get("wait_for_nodes", 1)), float(cluster.get("wait_seconds", 0.0))
+                )
             yield bookkeeping
         finally:
             ray.shutdown()

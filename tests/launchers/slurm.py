@@ -79,23 +79,33 @@ def slurm(hosts: Sequence[Host], address: str, root: Path, cpus: int) -> Iterato
     (root / "munge.key").chmod(0o400)
     network = hosts[0].address.rpartition(".")[0]
     text = CONFIGURATION.format(
-        root=root, me=socket.gethostname(), address=address, network=network, count=len(hosts), last=len(hosts) - 1,
-        cpus=cpus, port=20000 + os.getpid() % 10000,
+        root=root, me=socket.gethostname(), address=address, network=network, cpus=cpus,
+        count=len(hosts), last=len(hosts) - 1, port=20000 + os.getpid() % 10000,
     )  # fmt: skip
     (root / "slurm.conf").write_text(text)
     (root / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # and none is used
     here = Slurm(root)
     log = (root / "daemons.log").open("w")
     quiet = {"stdout": log, "stderr": log, "env": here.environment()}
-    munge = [f"--{name}={root}/munge.{name.split('-')[0]}" for name in ("key-file", "pid-file", "log-file", "seed-file")]
+    munge = [
+        f"--{name}={root}/munge.{name.split('-')[0]}"
+        for name in ("key-file", "pid-file", "log-file", "seed-file")
+    ]
     started = [
-        subprocess.Popen(["munged", "--foreground", "--force", f"--socket={root}/munge.socket", *munge], **quiet),  # type: ignore[call-overload]
+        subprocess.Popen(
+            ["munged", "--foreground", "--force", f"--socket={root}/munge.socket", *munge], **quiet
+        ),  # type: ignore[call-overload]
         subprocess.Popen(["slurmctld", "-D"], **quiet),  # type: ignore[call-overload]
         *(host.start("slurmd", "-D", **quiet) for host in hosts),
     ]
     try:
-        for _ in range(30):
-            asked = subprocess.run(["sinfo", "-h", "-o", "%t %D"], capture_output=True, text=True, env=here.environment())
+        for _ in range(60):
+            asked = subprocess.run(
+                ["sinfo", "-h", "-o", "%t %D"],
+                capture_output=True,
+                text=True,
+                env=here.environment(),
+            )
             if asked.stdout.split() == ["idle", str(len(hosts))]:
                 break
             time.sleep(0.1)
@@ -103,7 +113,12 @@ def slurm(hosts: Sequence[Host], address: str, root: Path, cpus: int) -> Iterato
             raise AssertionError(f"no Slurm: {asked}\n{(root / 'daemons.log').read_text()[-3000:]}")
         yield here
     finally:
-        subprocess.run(["scancel", "--full", "--user=root"], env=here.environment(), capture_output=True, timeout=30)
+        subprocess.run(
+            ["scancel", "--full", "--user=root"],
+            env=here.environment(),
+            capture_output=True,
+            timeout=30,
+        )
         for process in reversed(started):
             process.terminate()
         for process in started:

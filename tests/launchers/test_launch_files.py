@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,8 @@ def test_the_batch_file_is_good_shell(capsys, tmp_path, words) -> None:
     file.write_text(text)
     checked = subprocess.run(["bash", "-n", file], capture_output=True, text=True)
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert shutil.which("shellcheck"), "pip install -e '.[dev]' has it"
-    checked = subprocess.run(["shellcheck", file], capture_output=True, text=True)
+    shellcheck = Path(sys.executable).with_name("shellcheck")  # of the extra `dev`
+    checked = subprocess.run([shellcheck, file], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
     first, *rest = text.splitlines()
     assert first == "#!/usr/bin/env bash"
@@ -117,7 +117,12 @@ RAY_JOB = json.loads((HERE / "rayjob.schema.json").read_text())
     [
         [BUCKET],
         ["cluster.launch.claim=sweeps", "cluster.launch.gpus_per_worker=0"],
-        [BUCKET, "cluster.launch.secret=keys", "cluster.launch.queue=q", "cluster.launch.workers=8"],
+        [
+            BUCKET,
+            "cluster.launch.secret=keys",
+            "cluster.launch.queue=q",
+            "cluster.launch.workers=8",
+        ],
         [BUCKET, "cluster.launch.deadline_seconds=86400"],
     ],
 )
@@ -157,7 +162,9 @@ def test_the_schema_of_ray_jobs_refuses_what_kubernetes_would(capsys) -> None:
     spoil(lambda spec: spec["rayClusterSpec"]["headGroupSpec"]["rayStartParams"].update(x=0))
 
 
-@pytest.mark.parametrize("words", [[BUCKET], ["cluster.launch.mount=/mnt/nfs", "cluster.launch.spot=true"]])
+@pytest.mark.parametrize(
+    "words", [[BUCKET], ["cluster.launch.mount=/mnt/nfs", "cluster.launch.spot=true"]]
+)
 def test_the_rented_cluster_is_one_by_rays_schema(capsys, words) -> None:
     text = launch(capsys, "cluster=ray", IMAGE, *REQUEST, *words)
     config = yaml.safe_load(text)
@@ -166,10 +173,14 @@ def test_the_rented_cluster_is_one_by_rays_schema(capsys, words) -> None:
     types = config["available_node_types"]
     assert config["head_node_type"] in types
     assert types["workers"]["max_workers"] == config["max_workers"] == 4
-    (line,) = [part for part in text.splitlines() if "ray exec" in part and "obert-sweeps run" in part]
+    (line,) = [
+        part for part in text.splitlines() if "ray exec" in part and "obert-sweeps run" in part
+    ]
     request = read(run_of(shlex.split(line.lstrip("# "))[-1])).request
     assert request.cluster.wait_for_nodes == types["workers"]["min_workers"] + 1
-    assert request.store == ("/mnt/nfs" if "cluster.launch.mount=/mnt/nfs" in words else "s3://bucket/runs")
+    assert request.store == (
+        "/mnt/nfs" if "cluster.launch.mount=/mnt/nfs" in words else "s3://bucket/runs"
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +192,10 @@ def test_the_rented_cluster_is_one_by_rays_schema(capsys, words) -> None:
         (["launch", "cluster=slurm", "cluster.launch.nodes=two"], "cluster.launch.nodes"),
         (["launch", "cluster=slurm", "cluster.launch.nodes=0"], "at least 1"),
         (["launch", "cluster=slurm", "cluster.launch.name='a;b'"], "cluster.launch.name"),
-        (["launch", "cluster=slurm", "cluster.launch.partition='x\ny'"], "cluster.launch.partition"),
+        (
+            ["launch", "cluster=slurm", "cluster.launch.partition='x\ny'"],
+            "cluster.launch.partition",
+        ),
         (["launch", "cluster=slurm", "cluster.gpus_per_stage=16"], "a node has 8"),
         (["launch", "cluster=slurm", "cluster.launch.file=other"], "slurm.sbatch"),
         (["launch", "cluster=kuberay", BUCKET], "cluster.launch.image"),
