@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from obert_sweeps.schema import Runtime, Stage
 from obert_sweeps.store import Store
 from obert_sweeps.sweep.events import Event
 from obert_sweeps.sweep.ledger import Ledger
+from obert_sweeps.sweep.room import Room, shape_of
 
 GPUS_A_NODE = 8
 
@@ -49,7 +51,9 @@ def mixed(stages: list[Stage]) -> list[Stage]:
     """Every tenth stage on 8 GPUs, every third on half of one, every fifth on CPUs alone."""
     changed = []
     for number, stage in enumerate(stages):
-        gpus = 8.0 if number % 10 == 0 else 0.0 if number % 5 == 0 else 0.5 if number % 3 == 0 else 1.0
+        gpus = (
+            8.0 if number % 10 == 0 else 0.0 if number % 5 == 0 else 0.5 if number % 3 == 0 else 1.0
+        )
         changed.append(replace(stage, resources={"cpu": 1.0, "gpu": gpus}))
     return changed
 
@@ -71,18 +75,17 @@ class Simulation:
     """
 
     def __init__(self, stages: list[Stage], gpus: int, hand_out: float, start: float) -> None:
-        from obert_sweeps.sweep.ray_tune import _MOST_PENDING, StageSearcher, _Run
+        from obert_sweeps.sweep.ray_tune import _MOST_WAITING, StageSearcher, _Run
 
-        self.hand_out, self.start, self.most_pending = hand_out, start, _MOST_PENDING
+        self.hand_out, self.start = hand_out, start
+        self.most_pending = _MOST_WAITING * len({shape_of(stage) for stage in stages})
         self.folder = tempfile.TemporaryDirectory()
         self.ledger = Ledger(stages, Store(self.folder.name), lambda event: None)
         count = -(-gpus // GPUS_A_NODE)
         self.nodes = [{"cpu": 64.0, "gpu": float(min(gpus, GPUS_A_NODE))} for _ in range(count)]
-        run = _Run(self.ledger, 0)
-        if hasattr(run, "room"):
-            run.set_room(self.nodes)
-        self.searcher = StageSearcher(run)
-        self.run_state = run
+        named = [{name.upper(): amount for name, amount in node.items()} for node in self.nodes]
+        self.room = Room(named, _MOST_WAITING, self.ledger.frontier.rank)
+        self.searcher = StageSearcher(_Run(self.ledger, 0), self.room)
 
     def run(self) -> tuple[float, dict[str, tuple[float, float]]]:
         """The makespan, and for each stage when it was handed out and when it began."""
@@ -111,7 +114,9 @@ class Simulation:
             self.searcher.on_trial_complete(trial, {"outcome": json.dumps(outcome)})
             pending = self._place(pending, running, seen, now)
 
-    def _place(self, pending: list[Any], running: list[Any], seen: dict[str, Any], now: float) -> list[Any]:
+    def _place(
+        self, pending: list[Any], running: list[Any], seen: dict[str, Any], now: float
+    ) -> list[Any]:
         waiting = []
         for trial, stage, since in pending:
             fits = [
@@ -129,8 +134,7 @@ class Simulation:
             seen[stage.id] = (since, now)
             end = now + self.start + stage.cost["seconds"]
             heapq.heappush(running, (end, trial, node, stage))
-            if hasattr(self.searcher, "placed"):
-                self.searcher.placed(stage.id)
+            self.room.placed(stage.id)
         return waiting
 
 
@@ -192,7 +196,9 @@ def real(args: argparse.Namespace) -> dict[str, Any]:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     how = {"runner": "ray", "cpus": gpus, "gpus": gpus, "reuse_actors": True, "max_failures": 0}
     with tempfile.TemporaryDirectory() as folder:
-        sweep.run_plan([*warming, *stages], Runtime(folder), how, events.append, (), "sweep:sleeping")
+        sweep.run_plan(
+            [*warming, *stages], Runtime(folder), how, events.append, (), "sweep:sleeping"
+        )
     warm = {s.id for s in warming}
     begun = max(e.time for e in events if e.kind == "finished" and e.stage in warm)
     ended = [e.time for e in events if e.kind == "finished" and e.stage not in warm]
@@ -211,18 +217,20 @@ def real(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def warm(args: argparse.Namespace) -> dict[str, Any]:
-    """The demo's stages one after another in one worker: what passes that is not the stages' own."""
+    """The demo's stages one after another in one worker: what passes that is not their own."""
     found: dict[str, Any] = {"what": "between stages in a warm worker"}
     for tracker in ("none", "wandb"):
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "obert_sweeps", "run", f"store={folder}",
-                       f"tracker={tracker}", "cluster.max_concurrent=1", *args.warm_cells]  # fmt: skip
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            request = [f"store={folder}", f"tracker={tracker}", "cluster.max_concurrent=1"]
+            command = [sys.executable, "-m", "obert_sweeps", "run", *request, *args.warm_cells]
+            subprocess.run(
+                command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             ends = sorted(
                 (file.stat().st_mtime, json.loads(file.read_text())["cost"]["seconds"])
                 for file in Path(folder).glob("stages/*/result.json")
             )
-        gaps = [b - a - own for (a, _), (b, own) in zip(ends, ends[1:], strict=False)]
+        gaps = [b - a - own for (a, _), (b, own) in pairwise(ends)]
         found[f"seconds_between_{tracker}"] = statistics.median(gaps)
         found[f"most_{tracker}"] = max(gaps)
         found["stages"] = len(ends)

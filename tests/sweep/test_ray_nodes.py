@@ -196,6 +196,6 @@ def _stage_processes(cluster: Cluster) -> set[int]:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if b"StageTrial" in title and state != "Z":
+        if (b"StageTrial" in title or b"_Inner" in title) and state != "Z":
             found.add(pid)
     return found
