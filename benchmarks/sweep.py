@@ -1,6 +1,7 @@
 """What scheduling costs: the paper's plan on many GPUs, against what no schedule can beat.
 
     python benchmarks/sweep.py                      a simulated clock: 64 GPUs, the plan's estimates
+    python benchmarks/sweep.py --without-upstream   as if the upstream models were there already
     python benchmarks/sweep.py --mixed              the same with stages of very different demands
     python benchmarks/sweep.py --real-gpus 16       Ray itself: fake GPUs, stages that sleep
     python benchmarks/sweep.py --warm               seconds between real stages in one warm worker
@@ -34,6 +35,7 @@ from obert_sweeps.plan import make_plan
 from obert_sweeps.request import read
 from obert_sweeps.schema import Runtime, Stage
 from obert_sweeps.store import Store
+from obert_sweeps.sweep.demand import most_at_once
 from obert_sweeps.sweep.events import Event
 from obert_sweeps.sweep.ledger import Ledger
 from obert_sweeps.sweep.room import Room, shape_of
@@ -45,6 +47,15 @@ def paper(overrides: list[str]) -> list[Stage]:
     """The stages of the paper's tables, one GPU each."""
     request = ["table=all", "preset=paper", "cluster.gpus_per_stage=1", *overrides]
     return make_plan(read(request)).wanted()
+
+
+def without_upstream(stages: list[Stage]) -> list[Stage]:
+    """As if the upstream models, by far the longest stages, were there already."""
+    left = [s for s in stages if s.tags["task"] != "mlm"]
+    ids = {s.id for s in left}
+    return [
+        replace(s, parents={role: p for role, p in s.parents.items() if p in ids}) for s in left
+    ]
 
 
 def mixed(stages: list[Stage]) -> list[Stage]:
@@ -75,16 +86,17 @@ class Simulation:
     """
 
     def __init__(self, stages: list[Stage], gpus: int, hand_out: float, start: float) -> None:
-        from obert_sweeps.sweep.ray_tune import _MOST_WAITING, StageSearcher, _Run
+        from obert_sweeps.sweep.ray_tune import StageSearcher, _Run, most_waiting
 
         self.hand_out, self.start = hand_out, start
-        self.most_pending = _MOST_WAITING * len({shape_of(stage) for stage in stages})
         self.folder = tempfile.TemporaryDirectory()
         self.ledger = Ledger(stages, Store(self.folder.name), lambda event: None)
         count = -(-gpus // GPUS_A_NODE)
         self.nodes = [{"cpu": 64.0, "gpu": float(min(gpus, GPUS_A_NODE))} for _ in range(count)]
         named = [{name.upper(): amount for name, amount in node.items()} for node in self.nodes]
-        self.room = Room(named, _MOST_WAITING, self.ledger.frontier.rank)
+        waiting = most_waiting(most_at_once(stages, named))
+        self.room = Room(named, waiting, self.ledger.frontier.rank)
+        self.most_pending = (16 + waiting) * len({shape_of(stage) for stage in stages})
         self.searcher = StageSearcher(_Run(self.ledger, 0), self.room)
 
     def run(self) -> tuple[float, dict[str, tuple[float, float]]]:
@@ -138,23 +150,25 @@ class Simulation:
         return waiting
 
 
-def simulated(args: argparse.Namespace) -> dict[str, Any]:
+def chosen(args: argparse.Namespace) -> list[Stage]:
     stages = paper(args.overrides)
-    if args.mixed:
-        stages = mixed(stages)
-    path, work = bound(stages, args.gpus)
+    return without_upstream(stages) if args.without_upstream else stages
+
+
+def simulated(args: argparse.Namespace, stages: list[Stage], gpus: int) -> dict[str, Any]:
+    path, work = bound(stages, gpus)
     least = max(path, work)
-    ideal, _ = Simulation(stages, args.gpus, 0.0, 0.0).run()
+    ideal, _ = Simulation(stages, gpus, 0.0, 0.0).run()
     began = time.perf_counter()
-    real, seen = Simulation(stages, args.gpus, args.hand_out, args.start).run()
+    real, seen = Simulation(stages, gpus, args.hand_out, args.start).run()
     driver = time.perf_counter() - began
     wide = [seen[s.id] for s in stages if s.resources["gpu"] > 1]
     narrow = [seen[s.id] for s in stages if s.resources["gpu"] <= 1]
     return {
         "what": "simulated" + (", mixed" if args.mixed else ""),
-        "gpus": args.gpus,
+        "gpus": gpus,
         "stages": len(stages),
-        "gpu_hours": work * args.gpus / 3600,
+        "gpu_hours": work * gpus / 3600,
         "longest_chain_seconds": path,
         "work_bound_seconds": work,
         "makespan_seconds": real,
@@ -179,7 +193,7 @@ def sleeping(stage: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
 def real(args: argparse.Namespace) -> dict[str, Any]:
     """The plan with its times scaled to `--seconds`, on a Ray with fake GPUs, warm workers."""
     gpus = args.real_gpus
-    stages = paper(args.overrides)
+    stages = chosen(args)
     least = max(bound(stages, gpus))
     scale = args.seconds / least
     stages = [replace(s, cost={"seconds": s.cost["seconds"] * scale}) for s in stages]
@@ -248,10 +262,11 @@ def show(found: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("overrides", nargs="*", help="of the plan: seeds=1, data_root=DIR")
-    parser.add_argument("--gpus", type=int, default=64)
+    parser.add_argument("--gpus", type=int, nargs="+", default=[64])
     parser.add_argument("--hand-out", type=float, default=0.03, help="the driver's seconds a stage")
     parser.add_argument("--start", type=float, default=5.0, help="a stage's own new process")
     parser.add_argument("--mixed", action="store_true")
+    parser.add_argument("--without-upstream", action="store_true")
     parser.add_argument("--real-gpus", type=int)
     parser.add_argument("--seconds", type=float, default=60.0, help="the bound of the real run")
     parser.add_argument("--warm-up", type=float, default=20.0)
@@ -259,10 +274,18 @@ def main() -> None:
     parser.add_argument("--warm-cells", nargs="*", default=["cells=t5/sst2/*"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    found = warm(args) if args.warm else real(args) if args.real_gpus else simulated(args)
-    show(found)
+    if args.warm:
+        runs = [warm(args)]
+    elif args.real_gpus:
+        runs = [real(args)]
+    else:
+        stages = mixed(chosen(args)) if args.mixed else chosen(args)
+        runs = [simulated(args, stages, gpus) for gpus in args.gpus]
+    for found in runs:
+        show(found)
     if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+        document = {"ratio": runs[-1]["ratio"], "runs": runs}
+        args.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -29,9 +29,16 @@ from .room import Room, shape_of
 from .signals import on_stop
 from .workers import RUN_STAGE, carry_out, runtime_of
 
-# How many stages that ask for the same Tune may queue. With one, starts come one after another;
-# with many, a stage that becomes urgent later waits behind those queued before it.
-_MOST_WAITING = 16
+_MOST_STARTING = 16  # processes that start at once, of stages that ask for the same
+
+
+def most_waiting(at_once: int) -> int:
+    """How many stages may be queued beyond the room there is, where so many run at once.
+
+    With none, a worker that becomes free has nothing to go on with, and Tune ends it; with many, a
+    stage that becomes urgent later waits behind those queued before it.
+    """
+    return min(16, max(2, at_once // 8))
 
 
 class _Stop(BaseException):
@@ -218,8 +225,10 @@ def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: st
     with session(cluster, root) as bookkeeping, run.on_signals():
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         check_demand(todo, nodes)
-        most = min(_MOST_WAITING, most_at_once(todo, nodes))
-        room = Room(nodes, most, frontier.rank)
+        at_once = most_at_once(todo, nodes)
+        waiting = most_waiting(at_once)
+        room = Room(nodes, waiting, frontier.rank)
+        shapes = len({shape_of(stage) for stage in todo})
         try:
             _fit(
                 tune.with_parameters(StageTrial, stages=payload, run_stage=run_stage),
@@ -235,7 +244,7 @@ def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: st
                 ),
                 reuse=bool(reuse),
                 max_concurrent=max_concurrent,
-                pending=most * len({shape_of(stage) for stage in todo}),
+                pending=(min(_MOST_STARTING, at_once) + waiting) * shapes,
             )
         except _Stop:
             if run.error is not None:

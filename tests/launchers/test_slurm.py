@@ -96,11 +96,11 @@ def test_the_time_limit_queues_the_job_again_and_it_goes_on(
     """Two nodes. The stage at work is suspended, so that the first slice of time is too short."""
     root = tmp_path / "job"
     with hosts(2) as (nodes, address), slurm(nodes, address, tmp_path / "slurm", 1) as there:
-        slice_ = ["cluster.launch.time=00:02:00", "cluster.launch.grace_seconds=60"]
+        slice_ = ["cluster.launch.time=00:04:00", "cluster.launch.grace_seconds=60"]
         number = submit(there, root, "cluster.launch.nodes=2", *slice_)
-        worker = wait_for(lambda: lease_holder(root / "runs"), 110, root)
+        worker = wait_for(lambda: lease_holder(root / "runs"), 170, root)
         os.kill(worker, signal.SIGSTOP)
-        wait_for(lambda: there.job(number)["Restarts"] == "1", 150, root)
+        wait_for(lambda: there.job(number)["Restarts"] == "1", 300, root)
         wait_for(lambda: not Path(f"/proc/{worker}").exists(), 30, root)
         assert "to be continued (exit code 143)" in (root / "job.log").read_text()
         assert end_of(there, number, root, 500) == "COMPLETED", (root / "job.log").read_text()
