@@ -33,6 +33,7 @@ VERBS = {
     "audit": Verb("knobs each method sets per task, and what it was given", "audit preset=paper"),
     "replay": Verb("one stage again in this process, without Ray", "replay stage=3fa9"),
     "sync": Verb("rebuild the W&B runs from the store", "sync tracker.mode=online"),
+    "launch": Verb("the file that starts a run on a cluster", "launch cluster=slurm table=1"),
     "doctor": Verb("versions, devices, data, disk: what works, and the mend", "doctor format=json"),
 }
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -45,7 +46,7 @@ GROUPS = """Groups (choose with GROUP=NAME):
   schedule   dense oneshot gradual upstream_transfer …   chosen for table=0 alone
   distill    none kd_t2 kd_t5 kd_t5_5                    chosen for table=0 alone
   preset     demo (default) small paper
-  cluster    local inline
+  cluster    local inline                                slurm kuberay ray: for launch
   tracker    wandb none
 
 Often said:

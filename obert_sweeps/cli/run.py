@@ -26,6 +26,7 @@ from .upload import Uploads
 
 
 def main(loaded: Loaded) -> int:
+    refuse_to_launch(loaded)
     plan = make_plan(loaded)
     store = Store(str(loaded.request.store))
     store.check_writable()
@@ -50,6 +51,16 @@ def main(loaded: Loaded) -> int:
         tracker.report(str(store.root / "report"), str(store.root))
         uploads.finish()
     return code
+
+
+def refuse_to_launch(loaded: Loaded) -> None:
+    """A cluster that is yet to be had is not run on from here."""
+    if (launch := loaded.request.cluster.get("launch")) is not None:
+        raise RequestError(
+            "this cluster is yet to be started, and `run` runs on what is there. Print the file "
+            f"that starts it and runs this request: obert-sweeps launch … > {launch.file}. On a "
+            "running Ray cluster: obert-sweeps run cluster.address=auto"
+        )
 
 
 def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:

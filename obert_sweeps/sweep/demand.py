@@ -53,5 +53,10 @@ def _times(asked: dict[str, float], node: dict[str, float], most: int) -> int:
 
 
 def most_at_once(stages: Sequence[Stage], nodes: Sequence[dict[str, float]]) -> int:
-    least = min(max(s.resources.get("cpu", 1.0), 0.01) * s.workers for s in stages)
-    return max(1, math.floor(sum(node.get("CPU", 0.0) for node in nodes) / least))
+    """How many stages could run at the same time, of the kind that asks for least."""
+    total = {name: sum(node.get(name, 0.0) for node in nodes) for node in nodes for name in node}
+    most = 1
+    for asked, workers in {(tuple(bundle(s.resources).items()), s.workers) for s in stages}:
+        fits = [math.floor(total.get(n, 0.0) / (amount * workers) + 1e-9) for n, amount in asked]
+        most = max(most, min(fits, default=1))
+    return most

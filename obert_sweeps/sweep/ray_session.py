@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -65,6 +66,8 @@ def session(cluster: dict[str, Any], shared: Path) -> Iterator[Path]:
     place = _short_temporary_folder()
     _remove_leftovers(place)
     own = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
+    if address:
+        shared.mkdir(parents=True, exist_ok=True)  # the first run in this store
     bookkeeping = Path(tempfile.mkdtemp(prefix=".tune-", dir=shared)) if address else own / "tune"
     if address:
         wanted = {"address": address, "runtime_env": {"env_vars": _WORKER}}
@@ -80,7 +83,11 @@ def session(cluster: dict[str, Any], shared: Path) -> Iterator[Path]:
         }
     with environment(**_DRIVER, **_WORKER), _quiet():
         try:
-            _start(wanted)
+            _start(wanted, float(cluster.get("wait_seconds", 0.0)))
+            if address:
+                _wait(
+                    int(cluster.get("wait_for_nodes", 1)), float(cluster.get("wait_seconds", 0.0))
+                )
             yield bookkeeping
         finally:
             ray.shutdown()
@@ -88,15 +95,35 @@ def session(cluster: dict[str, Any], shared: Path) -> Iterator[Path]:
             shutil.rmtree(bookkeeping, ignore_errors=True)
 
 
-def _start(wanted: dict[str, Any]) -> None:
-    try:
-        with interruptible():
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **wanted)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise RequestError(
-            f"Ray did not start ({type(error).__name__}: {error}). Try without it: "
-            "obert-sweeps run cluster=inline; or see what is wrong: obert-sweeps doctor"
-        ) from error
+def _start(wanted: dict[str, Any], wait_seconds: float) -> None:
+    """Start Ray, or connect to it; a head that is still starting is tried again."""
+    end = time.monotonic() + (0.0 if wanted["address"] == "local" else wait_seconds)
+    with interruptible():
+        while True:
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **wanted)
+                return
+            except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+                if time.monotonic() < end:
+                    time.sleep(1.0)
+                    continue
+                raise RequestError(
+                    f"Ray did not start ({type(error).__name__}: {error}). Try without it: "
+                    "obert-sweeps run cluster=inline; or see what is wrong: obert-sweeps doctor"
+                ) from error
+
+
+def _wait(nodes: int, seconds: float) -> None:
+    """Until so many nodes have joined: what stages ask for is checked against those."""
+    end = time.monotonic() + seconds
+    with interruptible():
+        while (there := sum(node["Alive"] for node in ray.nodes())) < nodes:
+            if time.monotonic() > end:
+                raise RequestError(
+                    f"after {seconds:g} s the cluster has {there} of the {nodes} nodes of "
+                    "cluster.wait_for_nodes. See why with: ray status. Or begin with fewer"
+                )
+            time.sleep(1.0)
 
 
 @contextmanager

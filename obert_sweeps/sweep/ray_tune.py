@@ -25,12 +25,20 @@ from .demand import bundle, check_demand, most_at_once
 from .helpers import Helpers
 from .ledger import Ledger
 from .ray_session import environment, session
+from .room import Room, shape_of
 from .signals import on_stop
 from .workers import RUN_STAGE, carry_out, runtime_of
 
-# How many stages Tune may queue for room. With one, a large stage that waits blocks all behind it;
-# with many, a stage that becomes urgent later waits behind those queued before it.
-_MOST_PENDING = 16
+_MOST_STARTING = 16  # processes that start at once, of stages that ask for the same
+
+
+def most_waiting(at_once: int) -> int:
+    """How many stages may be queued beyond the room there is, where so many run at once.
+
+    With none, a worker that becomes free has nothing to go on with, and Tune ends it; with many, a
+    stage that becomes urgent later waits behind those queued before it.
+    """
+    return min(16, max(2, at_once // 8))
 
 
 class _Stop(BaseException):
@@ -118,9 +126,10 @@ class StageTrial(tune.Trainable):
 class StageSearcher(Searcher):
     """Suggests ready stages: None while waiting, FINISHED when every stage has come to its end."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _Run, room: Room) -> None:
         super().__init__()
         self._run = run
+        self._room = room
         self._stage_of: dict[str, str] = {}  # trial id -> stage id
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -130,10 +139,11 @@ class StageSearcher(Searcher):
         frontier = self._run.ledger.frontier
         if frontier.all_done:
             return str(Searcher.FINISHED)
-        stage = frontier.next_ready()
+        stage = frontier.next_ready(self._room.gate())
         if stage is None:
             return None
         frontier.started(stage.id)
+        self._room.take(stage)
         self._stage_of[trial_id] = stage.id
         return {"stage": stage.id, "resources": stage.resources, "workers": stage.workers}
 
@@ -141,6 +151,7 @@ class StageSearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         name = self._stage_of.pop(trial_id)
+        self._room.give_back(name)
         if not error and result and "outcome" in result:
             outcome = json.loads(result["outcome"])
         else:
@@ -163,10 +174,12 @@ class StageSearcher(Searcher):
 class _Starts(tune.Callback):
     """Tells when a stage's process begins, and when it begins again after a death."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _Run, room: Room) -> None:
         self._run = run
+        self._room = room
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._room.placed(trial.config["stage"])
         deaths = trial.num_failures
         again = f"{_what_died(trial)}; started again ({deaths} of {self._run.max_failures})"
         with self._run.guard():
@@ -212,23 +225,26 @@ def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: st
     with session(cluster, root) as bookkeeping, run.on_signals():
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         check_demand(todo, nodes)
-        pending = min(_MOST_PENDING, most_at_once(todo, nodes))
+        at_once = most_at_once(todo, nodes)
+        waiting = most_waiting(at_once)
+        room = Room(nodes, waiting, frontier.rank)
+        shapes = len({shape_of(stage) for stage in todo})
         try:
             _fit(
                 tune.with_parameters(StageTrial, stages=payload, run_stage=run_stage),
-                StageSearcher(run),
+                StageSearcher(run, room),
                 tune.RunConfig(
                     name="sweep",
                     storage_path=str(bookkeeping),
                     stop=_Stopper(run),
                     failure_config=tune.FailureConfig(max_failures=run.max_failures),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    callbacks=[_Starts(run)],
+                    callbacks=[_Starts(run, room)],
                     verbose=0,
                 ),
                 reuse=bool(reuse),
                 max_concurrent=max_concurrent,
-                pending=pending,
+                pending=(min(_MOST_STARTING, at_once) + waiting) * shapes,
             )
         except _Stop:
             if run.error is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 
 from ..schema import Stage
 
@@ -59,16 +59,17 @@ class Frontier:
 
     # ---- asking
 
-    def next_ready(self, free: Mapping[str, float] | None = None) -> Stage | None:
-        """The most urgent ready stage, of those whose resources fit in `free`; None if none."""
+    def next_ready(self, admits: Callable[[Stage], bool] | None = None) -> Stage | None:
+        """The most urgent ready stage, of those that `admits` lets through; None if none."""
         for _, name in self._ready:
             stage = self.stages[name]
-            if free is None or all(
-                amount <= free.get(resource, 0.0) + 1e-9
-                for resource, amount in stage.resources.items()
-            ):
+            if admits is None or admits(stage):
                 return stage
         return None
+
+    def rank(self, name: str) -> tuple[bool, float, int]:
+        """Less is more urgent."""
+        return self._rank[name]
 
     def named(self, state: str) -> list[str]:
         """The ids in one state, in the plan's order."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,10 @@ def start_driver(
     stages: list[Stage],
     run_stage: str = FAKE,
     runtime: dict[str, Any] | None = None,
+    start: Callable[..., subprocess.Popen[str]] | None = None,
     **cluster: Any,
 ) -> subprocess.Popen[str]:
+    """`start(*command, **options)` starts the process; on another host, for one."""
     asked = {
         "stages": [stage.as_dict() for stage in stages],
         "store": str(root),
@@ -83,14 +86,16 @@ def start_driver(
         "runtime": runtime or {"checkpoint_seconds": 3.0},  # the fake stages' stale_after
         "cluster": {"runner": "ray", "cpus": 2, "held_seconds": 0.5, **cluster},
     }
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, json.dumps(asked)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH},
-        start_new_session=True,
-    )
+    command = [sys.executable, "-c", DRIVER, json.dumps(asked)]
+    options: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "env": {**os.environ, "PYTHONPATH": PYTHONPATH},
+        "start_new_session": True,
+    }
+    if start is not None:
+        return start(*command, **options)
+    return subprocess.Popen(command, text=True, **options)
 
 
 def read_events(path: Path) -> list[tuple[str, str, dict[str, Any], str]]:

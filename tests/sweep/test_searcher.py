@@ -148,11 +148,12 @@ def test_first_comes_first_with_all_it_needs() -> None:
     assert order == ["a", "b", "long", "c"]
 
 
-def test_free_resources_choose_what_fits() -> None:
+def test_the_most_urgent_of_those_let_through_comes_next() -> None:
     frontier = Frontier([stage("big", [], seconds=9, cpu=8), stage("small", [], cpu=1)])
-    assert frontier.next_ready({"cpu": 8}).id == "big"  # type: ignore[union-attr]
-    assert frontier.next_ready({"cpu": 2}).id == "small"  # type: ignore[union-attr]
-    assert frontier.next_ready({"cpu": 0.5}) is None and not frontier.all_done
+    assert frontier.next_ready().id == "big"  # type: ignore[union-attr]
+    assert frontier.next_ready(lambda s: s.resources["cpu"] < 8).id == "small"  # type: ignore[union-attr]
+    assert frontier.next_ready(lambda s: False) is None and not frontier.all_done
+    assert frontier.rank("big") < frontier.rank("small")
 
 
 def test_a_plan_that_is_none() -> None:

@@ -1,0 +1,15 @@
+"""`launch`: print the file that starts this request on a cluster. Starts and writes nothing."""
+
+from __future__ import annotations
+
+import sys
+
+from ..launch_files import render
+from ..request import Loaded
+from ..selection import select
+
+
+def main(loaded: Loaded) -> int:
+    select(loaded)  # refuses a request that no cell matches
+    sys.stdout.write(render(loaded))
+    return 0
