@@ -9,6 +9,7 @@ from .audit import audit
 from .claims import claim_entries
 from .cost import cost, environment
 from .effort import effort
+from .inference import inference
 from .source import Once, PlanView, StoreView, measure
 from .tables import cell_entries
 
@@ -17,7 +18,7 @@ def build(plan: PlanView, store: StoreView, *, confidence: float = 0.95) -> dict
     """Judge the plan's selected cells by what the store holds.
 
     Recoveries, ranks and claims also use cells of the plan that are not selected, where the store
-    has them. Keys: cells, claims, audit, cost, environment.
+    has them. Keys: cells, claims, inference, audit, cost, environment.
     """
     once = Once(store)
     measured = {name: measure(cell, plan, once) for name, cell in plan.cells.items()}
@@ -30,6 +31,7 @@ def build(plan: PlanView, store: StoreView, *, confidence: float = 0.95) -> dict
     return {
         "cells": entries,
         "claims": claim_entries(claims(), plan.cells, measured, audited, entries, confidence),
+        "inference": inference(selected, plan.stages, once),
         "audit": audited,
         "cost": cost(stages, plan.stages, once),
         "environment": environment(stages, plan.cells, measured, once),
