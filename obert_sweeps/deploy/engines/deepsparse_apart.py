@@ -36,7 +36,9 @@ class DeepSparse(Engine):
     def missing(cls) -> str | None:
         if interpreter() is not None:
             return None
-        return f"it needs an environment of its own. make deepsparse ({LICENCE})"
+        named = os.environ.get(VARIABLE)
+        absent = f"{VARIABLE} names {named}, and there is no such file; " if named else ""
+        return f"{absent}it needs an environment of its own. make deepsparse ({LICENCE})"
 
     @classmethod
     def version(cls) -> str:
