@@ -28,7 +28,7 @@ from rich.table import Table
 from obert_sweeps.deploy.benchmark import Plan, benchmark, random_inputs
 from obert_sweeps.deploy.card import Facts
 from obert_sweeps.deploy.engines.base import Engine
-from obert_sweeps.deploy.engines.known import ENGINES
+from obert_sweeps.deploy.engines.known import ENGINES, class_of
 from obert_sweeps.deploy.engines.torch_2of4 import Torch2of4
 from obert_sweeps.deploy.export import export
 from obert_sweeps.deploy.sizes import Sizes
@@ -85,7 +85,7 @@ def make_exports(args: argparse.Namespace, root: Path) -> dict[str, Any]:
 def engines_of(args: argparse.Namespace) -> list[tuple[type[Engine], dict[str, Any]]]:
     if args.gpu:
         return [(Torch2of4, {"compiled": compiled}) for compiled in (False, True)]
-    return [(ENGINES[name], {}) for name in args.engines]
+    return [(class_of(name), {}) for name in args.engines]
 
 
 def show(report: dict[str, Any], exports: dict[str, Any]) -> None:

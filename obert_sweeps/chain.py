@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .catalogue.cell import Cell
 from .cost import capped, estimate, estimate_logits
+from .deploy.check import check_benchmark
 from .identity import digest, identity
 from .link import AnyLink, DeployLink, Link
 from .schema import PruningTimes, RequestError, Stage
@@ -188,6 +189,7 @@ class Chain:
         planner, cell = self.planner, self.cell
         rows = planner.inputs.data_of(recipe["task"]).rows
         check_pruning_fits(role, recipe, rows)
+        check_benchmark(role, recipe, config)
         gpus = gpus_of(planner.request.cluster) if uses_gpu(recipe) else 0.0
         workers = workers_of(planner.request.cluster, gpus) if divides(recipe) else 1
         tags = {

@@ -226,8 +226,9 @@ def test_a_recipes_training_becomes_the_schema() -> None:
             training_of({**TRAINING, **wrong})
 
 
-def test_kinds_that_are_not_training_are_refused(tmp_path: Path) -> None:
+def test_a_kind_that_is_not_known_is_refused(tmp_path: Path) -> None:
     spec = stage("dense")
-    spec["recipe"]["kind"] = "export"
+    spec["recipe"]["kind"] = "exprot"
     outcome = run_stage(spec, runtime(tmp_path))
-    assert outcome["status"] == "failed" and "'export'" in outcome["reason"]
+    assert outcome["status"] == "failed"
+    assert "'exprot'" in outcome["reason"] and "benchmark" in outcome["reason"]

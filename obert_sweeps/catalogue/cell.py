@@ -60,7 +60,8 @@ class Metric:
     )
 
 
-_ENGINE = "an inference benchmark in a sparse CPU engine, which this run does not hold"
+_ENGINE = "no benchmark in an inference engine is among its stages, or no engine ran"
+_EXPORT = "no export is among its stages"
 _SIZE = "sizes depend on the container of the file, speeds on machine and engine version"
 
 METRICS: dict[str, Metric] = {
@@ -81,7 +82,7 @@ METRICS: dict[str, Metric] = {
             exact=True,
             lower_is_better=True,
             unit=" MB",
-            needs="an exported and compressed INT8 file, which this run does not hold",
+            needs=_EXPORT,
             why=_SIZE,
         ),
         Metric(
@@ -91,7 +92,7 @@ METRICS: dict[str, Metric] = {
             relative=True,
             exact=True,
             unit="x",
-            needs="an exported and compressed INT8 file, which this run does not hold",
+            needs=_EXPORT,
             why=_SIZE,
         ),
         Metric(
@@ -110,7 +111,7 @@ METRICS: dict[str, Metric] = {
             0.1,
             relative=True,
             unit="x",
-            needs="a GPU with 2:4 sparse tensor cores and an inference benchmark on it",
+            needs="no GPU: it is measured where a stage has one with 2:4 sparse tensor cores",
             why=_SIZE,
         ),
     )

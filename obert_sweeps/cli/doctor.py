@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -28,6 +29,7 @@ def main(loaded: Loaded) -> int:
     checks = [
         *packages(),
         devices(),
+        *engines(),
         *machine(),
         store(str(loaded.request.store)),
         inputs(loaded),
@@ -40,9 +42,8 @@ def main(loaded: Loaded) -> int:
     else:
         table = Table("", "what", "found", "mend", box=None)
         for check in checks:
-            table.add_row(
-                "ok" if check["ok"] else "!!", check["what"], check["found"], check["mend"]
-            )
+            mark = "!!" if not check["ok"] else "--" if check["mend"] else "ok"
+            table.add_row(mark, check["what"], check["found"], check["mend"])
         console().print(table)
     return 0 if document["ok"] else 1
 
@@ -73,6 +74,25 @@ def devices() -> dict[str, Any]:
     if asked.returncode:
         return check("devices", False, asked.stderr.strip().splitlines()[-1], INSTALL)
     return check("devices", True, asked.stdout.strip())
+
+
+def engines() -> list[dict[str, Any]]:
+    """The inference engines of table 3: one that is missing is no fault, but for the first.
+
+    Every export is checked in ONNX Runtime. Asked in a process of its own, as the devices are.
+    """
+    ask = [sys.executable, "-m", "obert_sweeps.deploy.engines.known"]
+    asked = subprocess.run(ask, capture_output=True, text=True)
+    if asked.returncode:
+        last = asked.stderr.strip().splitlines()[-1:] or ["no message"]
+        return [check("engines", False, last[0], INSTALL)]
+    rows = []
+    for engine in json.loads(asked.stdout):
+        what, lacks = f"engine {engine['name']}", engine["missing"]
+        needed = engine["name"] == "onnxruntime"
+        row = check(what, lacks is None or not needed, engine["version"] or "not here", lacks or "")
+        rows.append({**row, "mend": lacks or ""})
+    return rows
 
 
 def machine() -> list[dict[str, Any]]:

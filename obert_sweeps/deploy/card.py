@@ -9,16 +9,27 @@ from typing import Any
 
 import jinja2
 
-# Licences of the data sets, as their authors or the hub's cards state them.
+# Licences of the data sets as their owners state them: MNLI in its paper, CoLA in its README, MRPC
+# by the licence in its archive; the others by the hub's cards.
 DATA_LICENCES = {
     "squad": ("rajpurkar/squad", "CC BY-SA 4.0", "cc-by-sa-4.0"),
     "qnli": ("nyu-mll/glue", "CC BY-SA 4.0 (made from SQuAD)", "cc-by-sa-4.0"),
     "stsb": ("nyu-mll/glue", "CC BY-SA 4.0", "cc-by-sa-4.0"),
-    "mnli": ("nyu-mll/glue", "mixed, mostly the Open American National Corpus's", "other"),
+    "mnli": (
+        "nyu-mll/glue",
+        "mostly the Open American National Corpus's, permissive; its fiction CC BY 3.0,"
+        " CC BY-SA 3.0 or public domain in the United States",
+        "other",
+    ),
     "qqp": ("nyu-mll/glue", "non-commercial use (Quora's terms)", "other"),
     "sst2": ("nyu-mll/glue", "research use; none stated by its authors", "other"),
-    "mrpc": ("nyu-mll/glue", "none stated; Microsoft's terms of use", "other"),
-    "cola": ("nyu-mll/glue", "none stated; quoted from published work", "other"),
+    "mrpc": ("nyu-mll/glue", "Microsoft Research Shared Source: non-commercial use", "other"),
+    "cola": (
+        "nyu-mll/glue",
+        "none: excerpts of published works, whose copyright remains with their authors or"
+        " publishers; research in the United States is expected to be fair use",
+        "other",
+    ),
 }
 UNKNOWN = (None, "not known here: ask the data's owner", "other")
 

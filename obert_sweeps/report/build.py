@@ -10,6 +10,7 @@ from .audit import audit
 from .claims import claim_entries
 from .cost import cost, environment
 from .effort import effort
+from .inference import inference
 from .neighbours import neighbours
 from .source import Once, PlanView, StoreView, measure
 from .tables import cell_entries
@@ -26,7 +27,7 @@ def build(
 
     Recoveries, ranks and claims also use cells of the plan that are not selected, where the store
     has them. `records` are the store's cells, those of other requests among them. Keys: cells,
-    claims, audit, cost, environment, neighbours (of cells of one's own).
+    claims, inference, audit, cost, environment, neighbours (of cells of one's own).
     """
     once = Once(store)
     measured = {name: measure(cell, plan, once) for name, cell in plan.cells.items()}
@@ -39,6 +40,7 @@ def build(
     return {
         "cells": entries,
         "claims": claim_entries(claims(), plan.cells, measured, audited, entries, confidence),
+        "inference": inference(selected, plan.stages, once),
         "audit": audited,
         "cost": cost(stages, plan.stages, once),
         "environment": environment(stages, plan.cells, measured, once),

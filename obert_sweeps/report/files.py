@@ -1,4 +1,4 @@
-"""Writing report.json, report.csv, report.md and report.html."""
+"""Writing report.json, report.csv, inference.csv, report.md and report.html."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .html import html
+from .inference import inference_sheet
 from .links import RunLink, no_run
 from .markdown import markdown
 from .sheet import sheet
@@ -21,7 +22,7 @@ def write(
     traces: Traces | None = None,
     run: RunLink = no_run,
 ) -> list[Path]:
-    """Write the four files, each atomically; the folder is made. Returns their paths.
+    """Write the files, each atomically; the folder is made. Returns their paths.
 
     There are plots only where there are traces; `run` gives the W&B address of a stage.
     """
@@ -31,6 +32,7 @@ def write(
         "report.json": json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
         "report.md": markdown(report),
         "report.csv": sheet(report),
+        "inference.csv": inference_sheet(report["inference"]),
         "report.html": html(report, traces, run),
     }
     return [_replace(folder / name, text) for name, text in contents.items()]

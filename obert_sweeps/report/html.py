@@ -9,7 +9,7 @@ from typing import Any
 from ..catalogue.cell import METHODS, METRICS, primary_metric
 from ..catalogue.layouts import Entry, Layout, layouts
 from ..catalogue.tables import cells as catalogue_cells
-from . import words
+from . import inference, words
 from .fairness import fairness
 from .figures import INK, mark
 from .links import RunLink, no_run
@@ -39,6 +39,7 @@ def html(report: Mapping[str, Any], traces: Traces | None = None, run: RunLink =
     engine.globals.update(
         words=words, METRICS=METRICS, METHODS=METHODS, INK=INK, mark_of=mark, run=run
     )
+    engine.globals["inference"] = inference
     engine.globals["parts"] = engine.get_template("parts.html.j2").module
     entries = {entry["id"]: entry for entry in report["cells"]}
     tables = {entry["table"] for entry in report["cells"]}

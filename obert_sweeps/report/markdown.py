@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..catalogue.layouts import layouts
-from . import words
+from . import inference, words
 from .effort import QUANTITIES as EFFORT
 from .fairness import fairness
 
@@ -45,6 +45,7 @@ def markdown(report: Mapping[str, Any]) -> str:
             lines.append(f"- {sign} **{words.claim(claim)}**: {_safe(claim['text'])}")
             lines += [f"  - {_safe(words.comparison(item))}" for item in claim["evidence"]]
         lines.append("")
+    lines += _inference(report["inference"])
     lines += ["## Fairness: knobs set per task", ""]
     lines += _table(
         ("table", "method", "tasks", "knobs that differ by task"),
@@ -113,6 +114,24 @@ def _remarks(entries: Iterable[Mapping[str, Any]]) -> list[str]:
         if text := "; ".join(part for part in parts if part):
             lines.append(f"- `{entry['id']}`: {_safe(text)}")
     return [*lines, ""] if lines else []
+
+
+def _inference(found: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for entry in found["benchmarks"]:
+        lines += [f"### {_safe(entry['name'])}", "", f"{_safe(inference.machine(entry))}.", ""]
+        lines += _table(inference.HEAD, inference.shown(entry)) if entry["rows"] else []
+        lines += [
+            f"- {row['engine']} is {row['what']}: {_safe(row['reason'])}" for row in entry["absent"]
+        ]
+        lines += [f"- {name}: {_safe(told)}" for name, told in inference.flags(entry).items()]
+        lines.append("")
+    if found["sizes"]:
+        names = [entry["name"] for entry in found["sizes"]]
+        rows = zip(names, inference.sizes_shown(found["sizes"]), strict=True)
+        lines += ["### Sizes", ""]
+        lines += _table(("export", *inference.SIZES), ((name, *row) for name, row in rows))
+    return ["## Inference", "", *lines] if lines else []
 
 
 def _compared(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

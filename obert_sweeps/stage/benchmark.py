@@ -32,7 +32,8 @@ def benchmark_stage(
     """Time each engine, and on CPUs score the validation rows in it.
 
     `metrics` are those of the engine with the most throughput at the first shape, among those that
-    compute the right thing; it is named in `engine`. `engines` has them all.
+    compute the right thing; it is named in `engine`. Where none did there is no speed, the scores
+    are those of torch, and a remark says so. `benchmark` has all engines.
     """
     if desk is None or (result := inherited(spec, how)) is not None:
         return None if desk is None else result
@@ -65,12 +66,14 @@ def benchmark_stage(
                 desk.folder.log(f"{row['engine']} is {word}: {row[word]}")
     start = Store(how.store).result(spec.parents["start"]) or {}
     best = fastest(report["engines"])
+    remark = {} if best else {"remark": none_ran(report["engines"])}
     return {
         "id": spec.id,
         "status": "done",
         "metrics": start["metrics"] | (metrics_of(best, plan.gpu) if best else {}),
         "sparsity": start["sparsity"],
         "engine": best["engine"] if best else None,
+        **remark,
         "benchmark": report,
         "cost": cost(spent_since(begun), device),
         "environment": environment(how, device),
@@ -81,6 +84,17 @@ def fastest(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The engine with the most throughput of the model at the first shape; None if none ran."""
     right = [row for row in rows if row.get("figures")]
     return max(right, key=lambda row: _timed(row["figures"][0])["throughput"], default=None)
+
+
+def none_ran(rows: list[dict[str, Any]]) -> str:
+    """Why there is no speed, engine by engine."""
+    reasons = [
+        f"{row['engine']} is {word} ({row[word]})"
+        for row in rows
+        for word in ("missing", "wrong")
+        if word in row
+    ]
+    return f"no engine ran it, and scores are those of training: {'; '.join(reasons)}"
 
 
 def metrics_of(row: dict[str, Any], gpu: bool) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ..deploy.card import Facts
+from ..deploy.engines.onnx_runtime import OnnxRuntime
 from ..deploy.export import export
 from ..deploy.sizes import Sizes, table_3_metrics
 from ..identity import hashed_part
 from ..make import make
 from ..model.base import Encoder
 from ..model.quantize import has_ranges, load_ranges, quantize
-from ..schema import Runtime, Stage
+from ..schema import Runtime, Stage, StageError
 from ..store import Store
 from ..task.base import Task
 from ..train.batches import Data, inputs
@@ -30,6 +31,8 @@ def export_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | Non
     """Write model/; measured are the metrics of what is exported, `file_mb` and `compression`."""
     if desk is None or (result := inherited(spec, how)) is not None:
         return None if desk is None else result
+    if (mend := OnnxRuntime.missing()) is not None:  # it writes and checks the files
+        raise StageError(f"a model cannot be exported: {mend}")
     begun, how = read_clocks(), replace(how, device="cpu")
     device = prepare_torch(how)
     task = make(spec.recipe["task"], how.allow_targets, Task)  # type: ignore[type-abstract]

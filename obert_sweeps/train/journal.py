@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,8 +121,10 @@ class Journal:
 
 
 def read_clocks() -> tuple[float, float]:
-    """Wall time and this process's CPU time, in seconds from arbitrary origins."""
-    return time.monotonic(), time.process_time()
+    """Wall time, and CPU time of this process and its ended children, in seconds from whenever."""
+    past = os.times()
+    children = past.children_user + past.children_system
+    return time.monotonic(), time.process_time() + children
 
 
 def spent_since(clocks: tuple[float, float]) -> Spent:

@@ -118,6 +118,12 @@ def test_a_missing_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) ->
         DeepSparse()
 
 
+def test_a_named_interpreter_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(deepsparse_apart.VARIABLE, "/nowhere/python")
+    with pytest.raises(StageError, match=r"names /nowhere/python, and there is no such file"):
+        DeepSparse()
+
+
 @pytest.mark.parametrize("kind", OF_FILES)
 def test_evaluation_over_an_engine_is_that_of_torch(exports: Exports, kind: type[Engine]) -> None:
     """Rows of all lengths, padded and cut as evaluation and the engine like it."""

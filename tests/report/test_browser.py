@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report.fake_inference import add_inference
 from report.fake_sweep import sweep
 
 from obert_sweeps.report import build, write
@@ -41,6 +42,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake.cells["t4/qnli/bert_base/prune_ofa/90"].blocked = "needs a corpus: say data_root=DIR"
     for seed in (1, 2):
         fake.finish("t5/mrpc/bert_base/obert/90", seed, accuracy=80.0, f1=84.0)
+    add_inference(fake)
     traces = Traces()
     for k, (name, plan) in enumerate(fake.cells.items()):
         line = [(e / 10, 80.0 + e) for e in range(1, 60)]

@@ -213,6 +213,7 @@ def test_files_are_whole_and_leave_no_part_behind(report, tmp_path):
     folder = tmp_path / "store" / "report"
     paths = write(report, folder)
     assert sorted(p.name for p in folder.iterdir()) == [
+        "inference.csv",
         "report.csv",
         "report.html",
         "report.json",

@@ -81,6 +81,11 @@ class Engine(ABC):
         """What the engine lacks here and the command that gets it; None if it is here."""
 
     @classmethod
+    @abstractmethod
+    def version(cls) -> str:
+        """The version of the engine that is here; it is imported, or asked, for it."""
+
+    @classmethod
     def beside(cls) -> type[Engine]:
         """The engine that runs the dense model which this one's speed is compared with."""
         return cls

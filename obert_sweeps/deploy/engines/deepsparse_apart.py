@@ -36,7 +36,21 @@ class DeepSparse(Engine):
     def missing(cls) -> str | None:
         if interpreter() is not None:
             return None
-        return f"it needs an environment of its own. make deepsparse ({LICENCE})"
+        named = os.environ.get(VARIABLE)
+        absent = f"{VARIABLE} names {named}, and there is no such file; " if named else ""
+        return f"{absent}it needs an environment of its own. make deepsparse ({LICENCE})"
+
+    @classmethod
+    def version(cls) -> str:
+        """As its environment tells it. StageError if there is no DeepSparse in it."""
+        question = "from importlib.metadata import version; print(version('deepsparse'))"
+        command = [str(interpreter()), "-I", "-c", question]
+        asked = subprocess.run(command, capture_output=True, text=True)
+        if asked.returncode:
+            raise StageError(
+                f"there is no DeepSparse for {command[0]}. make deepsparse ({LICENCE})"
+            )
+        return asked.stdout.strip()
 
     def load(self, folder: Path) -> None:
         self.file = onnx_file(folder, self.form)

@@ -24,6 +24,12 @@ class OnnxRuntime(Engine):
             return None
         return f"onnxruntime is not installed. {INSTALL}"
 
+    @classmethod
+    def version(cls) -> str:
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
     def load(self, folder: Path) -> None:
         self.file = onnx_file(folder, self.form)
         self.session = self._session()
@@ -38,10 +44,8 @@ class OnnxRuntime(Engine):
         return Outcome(found, watch.seconds, watch.cpu_seconds)
 
     def describe(self) -> dict[str, Any]:
-        import onnxruntime
-
         return {
-            "version": onnxruntime.__version__,
+            "version": self.version(),
             "threads": self.threads,
             "flags": {"provider": "CPU", "intra_op": self.threads, "graph_optimization": "all"},
             "file": self.file.name,

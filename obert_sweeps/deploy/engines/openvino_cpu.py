@@ -36,6 +36,12 @@ class OpenVino(Engine):
     def missing(cls) -> str | None:
         return None if find_spec("openvino") else f"openvino is not installed. {INSTALL}"
 
+    @classmethod
+    def version(cls) -> str:
+        import openvino
+
+        return str(openvino.__version__)
+
     def load(self, folder: Path) -> None:
         import openvino
 
@@ -60,10 +66,8 @@ class OpenVino(Engine):
         return Outcome(logits, watch.seconds, watch.cpu_seconds)
 
     def describe(self) -> dict[str, Any]:
-        import openvino
-
         return {
-            "version": openvino.__version__,
+            "version": self.version(),
             "threads": self.threads,
             "flags": self.flags,
             "file": self.file.name,

@@ -39,6 +39,10 @@ class TorchDense(Engine):
     def missing(cls) -> str | None:
         return None
 
+    @classmethod
+    def version(cls) -> str:
+        return str(torch.__version__)
+
     def load(self, folder: Path) -> None:
         self.model = self.prepare(checkpoint(folder)).eval()
         self.outputs = output_names(self.model)
@@ -68,7 +72,7 @@ class TorchDense(Engine):
     def describe(self) -> dict[str, Any]:
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         return {
-            "version": torch.__version__,
+            "version": self.version(),
             "threads": self.threads,
             "device": gpu or "CPU",
             "flags": {"precision": self.precision, "compiled": self.compiled, "attention": "sdpa"},
