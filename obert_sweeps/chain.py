@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .catalogue.cell import Cell
@@ -12,6 +11,7 @@ from .cost import capped, estimate, estimate_logits
 from .deploy.check import check_benchmark
 from .identity import digest, identity
 from .link import AnyLink, DeployLink, Link
+from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
 from .schema import PruningTimes, RequestError, Stage
 from .sparsity.schedule import pruning_steps, step_of
 
@@ -230,19 +230,6 @@ def dense_of(cell: Cell) -> Cell:
     )
 
 
-def divides(recipe: dict[str, Any]) -> bool:
-    """Whether several workers can share a stage.
-
-    Not deployment; nor training in INT8, whose ranges each worker would see another part of.
-    """
-    return "training" in recipe and recipe["training"]["quantize"] is None
-
-
-def uses_gpu(recipe: dict[str, Any]) -> bool:
-    """Whether a stage runs on a GPU where there is one: training, and what is timed there."""
-    return "training" in recipe or recipe.get("benchmark", {}).get("gpu", False)
-
-
 def check_pruning_fits(role: str, recipe: dict[str, Any], rows: dict[str, int]) -> None:
     if "training" not in recipe:
         return
@@ -282,46 +269,3 @@ def sparsity_label(sparsity: dict[str, Any]) -> str:
     if sparsity["pattern"] in ("dense", "2of4"):
         return str(sparsity["pattern"])
     return f"{sparsity['pattern']} {sparsity['level'] * 100:g}"
-
-
-def asks_once(cluster: Any) -> bool:
-    """Whether teachers say their logits once, for all students. RequestError for another word."""
-    if cluster.teacher_logits not in ("once", "each_step"):
-        raise RequestError(
-            f"cluster.teacher_logits={cluster.teacher_logits} is unknown. Say"
-            " cluster.teacher_logits=once or each_step."
-        )
-    return bool(cluster.teacher_logits == "once")
-
-
-def gpus_of(cluster: Any) -> float:
-    """GPUs a worker asks for: `auto` is one where this machine has an NVIDIA device, else none."""
-    asked = cluster.gpus_per_stage
-    if asked == "auto":
-        return 1.0 if Path("/dev/nvidia0").exists() else 0.0
-    return float(asked)
-
-
-def needs_gpu(link: AnyLink) -> bool:
-    return isinstance(link, DeployLink) and link.benchmark is not None and link.benchmark.gpu
-
-
-def workers_of(cluster: Any, gpus: float) -> int:
-    """Processes that share one stage. RequestError where they could not."""
-    workers = cluster.workers_per_stage
-    if not isinstance(workers, int) or workers < 1:
-        raise RequestError(
-            f"cluster.workers_per_stage={workers}: a stage has a whole number of workers, 1 or more"
-        )
-    if workers > 1 and cluster.runner == "inline":
-        raise RequestError(
-            f"cluster.workers_per_stage={workers} needs Ray, which starts and watches the other "
-            "processes, and cluster=inline is one process. Say cluster=local "
-            f"cluster.workers_per_stage={workers}, or cluster.workers_per_stage=1"
-        )
-    if workers > 1 and gpus and not float(gpus).is_integer():
-        raise RequestError(
-            f"cluster.workers_per_stage={workers} with cluster.gpus_per_stage={gpus:g}: workers do "
-            "not share a GPU. Say cluster.gpus_per_stage=1, or cluster.workers_per_stage=1"
-        )
-    return workers

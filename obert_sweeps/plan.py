@@ -8,10 +8,11 @@ from typing import Any
 
 from .catalogue.cell import Cell
 from .catalogue.tables import cells as catalogue_cells
-from .chain import Chain, gpus_of, needs_gpu
+from .chain import Chain
 from .compose import Composer
 from .inputs import Blocked, Inputs
 from .request import Loaded
+from .resources import gpus_of, needs_gpu
 from .schema import RequestError, Stage
 from .selection import select
 
