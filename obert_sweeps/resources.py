@@ -1,4 +1,4 @@
-"""What a stage asks of the cluster: workers, GPUs, and whether its teacher is asked once for all."""
+"""What a stage asks of the cluster: workers, GPUs, and one answer of its teacher for all."""
 
 from __future__ import annotations
 
