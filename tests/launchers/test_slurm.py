@@ -50,7 +50,7 @@ def submit(there: Slurm, root: Path, *words: str) -> str:
     file = root / "sweep.sbatch"
     sizes = ["cluster.launch.gpus_per_node=0", "cluster.launch.cpus_per_node=1"]
     file.write_text(
-        program("launch", "cluster=slurm", *REQUEST, f"store={root}/runs", *sizes, *words)
+        program("launch", "cluster=slurm", *REQUEST, *sizes, f"store={root}/runs", *words)
     )
     return there("sbatch", "--parsable", f"--output={root}/job.log", str(file))
 
