@@ -9,7 +9,7 @@
 The peer is the bound: the longest chain of stages, or all work divided among the GPUs, whichever is
 more. `ratio` is the bound over the makespan (the utilisation of the bound), of the last thing run.
 The simulation drives the real searcher; what it assumes of Ray (seconds to hand out a stage, to
-start its process) are options, and their defaults were measured with --real-gpus and --warm.
+start its process) are options; measure them with --real-gpus and --warm.
 """
 
 from __future__ import annotations
