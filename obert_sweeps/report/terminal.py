@@ -20,7 +20,7 @@ def terminal(report: Mapping[str, Any], *, stages: bool = True) -> list[Renderab
     titles = {layout.table: layout.title for layout in layouts()}
     numbers = sorted({entry["table"] for entry in report["cells"]})
     shown: list[RenderableType] = [
-        _cells([e for e in report["cells"] if e["table"] == n], n, titles.get(n, "your own cells"))
+        _cells([e for e in report["cells"] if e["table"] == n], n, titles.get(n, ""))
         for n in numbers
     ]
     if report["neighbours"]:
@@ -56,9 +56,9 @@ def _table(title: str, *columns: tuple[str, str]) -> Table:
 
 
 def _cells(entries: list[Any], number: int, title: str) -> Table:
-    own = "Your own" if number == 0 else f"Table {number}"
     left = ("cell", "measured", "published", "recovery (document)", "rank (document)", "verdict")
-    table = _table(f"{own}: {title}", *((name, "left") for name in left))
+    heading = f"Table {number}: {title}" if number else "Your own cells"
+    table = _table(heading, *((name, "left") for name in left))
     for entry in entries:
         style = _STYLE[words.MARKS[entry["verdict"]][1]]
         told = words.verdict(entry)

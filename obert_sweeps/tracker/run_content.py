@@ -17,7 +17,10 @@ from .mask_page import mask_page
 
 _TAG_LENGTH = 64  # W&B refuses longer ones
 _NOT_PLOTTED = frozenset({"step", "epoch", "steps", "epochs", "time", "metrics"})
-_SUMMARY = ("metrics", "final_metrics", "best_epoch", "rates", "cost", "environment", "reason")
+_SUMMARY = (
+    *("metrics", "final_metrics", "best_epoch", "rates", "cost", "environment", "reason"),
+    *("sizes", "engine", "benchmark"),  # of exports and benchmarks
+)
 _IN_THE_TABLE = ("measured", "published", "sd")
 
 
