@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .catalogue.cell import Cell
-from .cost import capped, estimate, estimate_logits
+from .cost import capped, estimate
 from .deploy.check import check_benchmark
 from .identity import digest, identity
+from .known_logits import can_be_known, logits_stage
 from .link import AnyLink, DeployLink, Link
 from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
 from .schema import PruningTimes, RequestError, Stage
@@ -56,44 +57,13 @@ class Chain:
         return stage_id
 
     def logits(self, recipe: dict[str, Any], teacher: str) -> dict[str, str]:
-        """The stage that says a teacher's logits of a student's rows, by its role; or nothing.
-
-        All students of the teacher share it. Rows of masked-language modelling are masked anew each
-        time, so that nothing can be known of them.
-        """
+        """The stage that says the teacher's logits of a student's rows, by its role; or nothing."""
         planner = self.planner
-        if not asks_once(planner.request.cluster) or recipe["task"]["name"] == "mlm":
+        if not asks_once(planner.request.cluster) or not can_be_known(recipe["task"]):
             return {}
-        taught = planner.stages[teacher]
-        training = recipe["training"]
-        own = {
-            "kind": "teacher_logits",
-            "task": recipe["task"],
-            "model": taught.recipe["model"],
-            "logits": {key: training[key] for key in ("precision", "max_train_rows")},
-        }
-        data = planner.inputs.data_of(recipe["task"])
-        config = planner.inputs.weights_of(own["model"])["config"]
-        hashed = identity(own, taught.seed, {"teacher": teacher}, data.fingerprint, None)
-        stage_id = digest(hashed)
-        if stage_id not in planner.stages:
-            tags = {**taught.tags, "role": "teacher_logits"}
-            resources, workers = taught.resources, taught.workers
-            gpu = resources["gpu"] > 0
-            planner.stages[stage_id] = Stage(
-                id=stage_id,
-                name=f"teacher_logits {tags['task']} {tags['model']} seed {taught.seed}",
-                recipe=own,
-                seed=taught.seed,
-                parents={"teacher": teacher},
-                identity=hashed,
-                tags=tags,
-                stand_in=planner.stand_in,
-                resources=resources,
-                workers=workers,
-                cost=estimate_logits(own, data.rows, config, gpu, workers),
-            )
-        return {"logits": stage_id}
+        stage = logits_stage(recipe, planner.stages[teacher], planner.inputs)
+        planner.stages.setdefault(stage.id, stage)
+        return {"logits": stage.id}
 
     @property
     def final(self) -> str:
