@@ -42,14 +42,15 @@ def run_stage(
     if group.rank:
         _kind(spec)(spec, how, group, None)
         return {"id": spec.id, "status": "done", "reason": None}
-    folder = Store(how.output or how.store).folder(spec.id)
+    store = Store(how.output or how.store)
+    folder = store.folder(spec.id)
     try:
         if (result := _finished(folder, how)) is not None:
             return _outcome(result)
         with folder.lease(holder()):
             if (result := _finished(folder, how)) is not None:
                 return _outcome(result)
-            return _attempt(spec, how, folder, group)
+            return _attempt(spec, how, folder, group, str(store.root))
     except Held as held:
         return {"id": spec.id, "status": "held", "reason": str(held)}
 
@@ -70,7 +71,9 @@ def _outcome(result: dict[str, Any]) -> dict[str, Any]:
     return {"id": result["id"], "status": result["status"], "reason": reason}
 
 
-def _attempt(spec: Stage, how: Runtime, folder: StageFolder, group: WorkerGroup) -> dict[str, Any]:
+def _attempt(
+    spec: Stage, how: Runtime, folder: StageFolder, group: WorkerGroup, root: str
+) -> dict[str, Any]:
     started = time.time()
     tracker = Tracker()
     try:
@@ -81,7 +84,7 @@ def _attempt(spec: Stage, how: Runtime, folder: StageFolder, group: WorkerGroup)
         folder.write_json("stage.json", spec.as_dict())
         if how.tracker:
             tracker = make(how.tracker, how.allow_targets, Tracker)
-        tracker.start(spec, how.output or how.store)
+        tracker.start(spec, root)
         result = _kind(spec)(spec, how, group, Desk(folder, tracker)) or {}
         result |= {"started": started, "finished": time.time()}  # of this attempt
         folder.write_json("result.json", result)

@@ -90,7 +90,7 @@ def runtime_of(loaded: Loaded) -> Runtime:
             f"cluster.memory_gb is {memory}; it must be above 0, or null for what is free."
         )
     return Runtime(
-        store=str(Store(str(request.store)).root),
+        store=Store(str(request.store)).address,
         tracker=to_plain(request.tracker),
         allow_targets=list(request.allow_targets),
         scratch=None if scratch is None else str(Path(scratch).expanduser().absolute()),

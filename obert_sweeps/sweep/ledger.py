@@ -35,7 +35,7 @@ class Ledger:
         done = {name for name in planned | parents if store.result(name) is not None}
         if missing := sorted(parents - planned - done):
             raise RequestError(
-                f"the plan needs stages that are neither in it nor finished in {store.root}: "
+                f"the plan needs stages that are neither in it nor finished in {store.address}: "
                 f"{', '.join(missing)}. Plan again: obert-sweeps plan"
             )
         self.frontier = Frontier(stages, done, first)

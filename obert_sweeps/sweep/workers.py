@@ -47,5 +47,5 @@ def carry_out(
     except Exception as error:
         folder = Store(runtime["store"]).folder(stage["id"])
         folder.log(traceback.format_exc())
-        reason = f"{type(error).__name__}: {error} (traceback in {folder.path / 'log.txt'})"
+        reason = f"{type(error).__name__}: {error} (traceback in {folder.where('log.txt')})"
         return {"id": stage["id"], "status": "failed", "reason": reason}
