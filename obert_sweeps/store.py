@@ -195,6 +195,10 @@ class StageFolder:
         for name in filter(_CHECKPOINT.fullmatch, self.place.names()):
             self.place.remove(name)
 
+    def drafts(self) -> list[str]:
+        """Folders that a killed process left half-written, or that the holder writes just now."""
+        return self.place.drafts()
+
     def size(self, name: str = "") -> int:
         """Bytes of the folder, or of what is called so in it."""
         return self.place.size(name)

@@ -63,7 +63,8 @@ def _kind(spec: Stage) -> Kind:
 
 
 def _finished(folder: StageFolder, how: Runtime) -> dict[str, Any] | None:
-    return None if how.again else folder.read_json("result.json")
+    """The result of a stage that need not run; it must where its model is wanted, and was freed."""
+    return None if how.again or folder.freed("model") else folder.read_json("result.json")
 
 
 def _outcome(result: dict[str, Any]) -> dict[str, Any]:

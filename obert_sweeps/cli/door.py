@@ -34,6 +34,7 @@ VERBS = {
     "replay": Verb("one stage again in this process, without Ray", "replay stage=3fa9"),
     "sync": Verb("rebuild the W&B runs from the store", "sync tracker.mode=online"),
     "launch": Verb("the file that starts a run on a cluster", "launch cluster=slurm table=1"),
+    "gc": Verb("free what no cell needs any more; lists first, deletes with confirm=true", "gc"),
     "doctor": Verb("versions, devices, data, disk: what works, and the mend", "doctor format=json"),
 }
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")

@@ -26,6 +26,12 @@ def main(loaded: Loaded) -> int:
     missing = [p for p in needed.values() if store.result(p) is None]
     if missing:
         raise RequestError(f"stage {stage_id} needs {', '.join(missing)}, not finished: run first.")
+    freed = [p for p in stage.parents.values() if store.folder(p).freed("model")]
+    if freed:
+        raise RequestError(
+            f"stage {stage_id} needs the models of {', '.join(freed)}, which gc has freed. Delete "
+            f"{store.folder(stage_id).where('result.json')} and run again: all are made anew."
+        )
     runtime = runtime_of(loaded)
     runtime.tracker = {}
     runtime.output = str(store.root / "replay")

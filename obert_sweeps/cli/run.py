@@ -20,6 +20,7 @@ from ..schema import RequestError, Runtime, Stage
 from ..store import Store
 from ..sweep import Event, run_plan
 from ..sweep.progress import Progress
+from ..to_run import to_run
 from ..tracker.base import Tracker
 from .answer import console, notice, print_json
 from .upload import Uploads
@@ -30,7 +31,7 @@ def main(loaded: Loaded) -> int:
     plan = make_plan(loaded)
     store = Store(str(loaded.request.store))
     store.check_writable()
-    pending = [s for s in plan.wanted() if store.result(s.id) is None]
+    pending = to_run(plan.wanted(), store)
     tracker = make(to_plain(loaded.request.tracker), loaded.request.allow_targets, Tracker)
     if pending:
         check_leaves(pending, list(loaded.request.allow_targets))

@@ -53,6 +53,9 @@ class Place(Protocol):
         """Files and folders in a folder, sorted; nothing if there is no such folder. Drafts, whose
         names begin with a dot, are left out."""
 
+    def drafts(self) -> list[str]:
+        """What killed processes left half-written here, on this machine; or what one writes now."""
+
     def size(self, name: str = "") -> int:
         """Bytes of a file, or of all below a folder; what vanishes meanwhile counts nothing."""
 

@@ -102,6 +102,9 @@ class FolderPlace:
         except _MISSING:
             return []
 
+    def drafts(self) -> list[str]:
+        return [p.name for p in sorted(self.path.glob(".*.part")) if p.is_dir()]
+
     def size(self, name: str = "") -> int:
         path, total = self.path / name, 0
         for file in path.rglob("*") if path.is_dir() else [path]:
