@@ -9,8 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .place import FolderPlace
 from .plan import Plan
 from .store import StageFolder, Store
+
+_ON_THIS_MACHINE = {
+    "replay": "`obert-sweeps replay` makes it again",
+    "copies": "folders of the bucket, fetched again when they are needed",
+}
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,7 @@ class Garbage:
 
     stage: str
     name: str  # the stage's, for people
-    what: str  # model, checkpoint-<step>, replay, or a draft's name
+    what: str  # model, checkpoint-<step>, replay, copies, or a draft's name
     bytes: int
     reason: str
 
@@ -46,15 +52,16 @@ def find(plan: Plan, store: Store) -> list[Garbage]:
     for stage in store.ids():
         if stage not in used:
             found += _of_stage(stage, plan, store, known)
-    if size := store.place.size("replay"):
-        found.append(Garbage("", "", "replay", size, "`obert-sweeps replay` makes it again"))
+    for what, reason in _ON_THIS_MACHINE.items():
+        if not used and (size := FolderPlace(store.root).size(what)):
+            found.append(Garbage("", "", what, size, reason))
     return sorted(found, key=lambda item: -item.bytes)
 
 
 def free(item: Garbage, store: Store) -> None:
     """Remove it. Needs no space; what is being run by now stays."""
     if not item.stage:
-        store.place.remove(item.what)
+        FolderPlace(store.root).remove(item.what)
         return
     folder = store.folder(item.stage)
     state = folder.lease_state()

@@ -17,6 +17,7 @@ import re
 import socket
 import threading
 import time
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,7 @@ class Lease:
             "machine": machine(),
             "pid": os.getpid(),
             "process_start": process_start(os.getpid()),
+            "token": uuid.uuid4().hex,
             "counter": 0,
         }
         if not self.place.create(_name(number), json.dumps(self._content).encode()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,7 +37,10 @@ def main(loaded: Loaded) -> int:
     if pending:
         check_leaves(pending, list(loaded.request.allow_targets))
     notice(f"{len(plan.wanted())} stages, {len(plan.wanted()) - len(pending)} done already")
-    with Uploads(loaded) as uploads:
+    if not store.place.exclusive:
+        notice(f"{store.address} cannot keep drivers apart for certain: one at a time works in it")
+    owner = f"a driver, {platform.node()} process {os.getpid()}"
+    with store.sole_driver(owner), Uploads(loaded) as uploads:
         with Progress(pending, store) as progress:
             records = CellRecords(plan, store, tracker, progress.say)
             records.catch_up()
@@ -70,6 +74,7 @@ def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
     folder = store.root / "report"
     runs = run_links(store.root, to_plain(loaded.request.tracker))
     write(report, folder, read_traces(plan, store), runs)
+    store.place.publish("report")
     if loaded.request.format == "json":
         print_json(report)
     else:
@@ -77,6 +82,8 @@ def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
         for part in terminal(report):
             out.print(part)
         out.print(f"report: {folder / 'report.html'}")
+        if store.address != str(store.root):
+            out.print(f"        {store.address}/report/report.html")
     unfinished = [c for c in report["cells"] if c["verdict"] in ("blocked", "failed", "not_run")]
     return 1 if unfinished else 0
 

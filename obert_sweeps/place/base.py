@@ -30,6 +30,10 @@ class Place(Protocol):
     @property
     def local(self) -> Path: ...
 
+    @property
+    def exclusive(self) -> bool:
+        """Does `create` keep its promise? Else it is kept only where writes are quick."""
+
     def sub(self, name: str) -> Place:
         """The same place, seen from a folder in it, which need not exist."""
 
@@ -78,6 +82,9 @@ class Place(Protocol):
 
     def strip_folder(self, name: str, to: str) -> None:
         """Leave nothing of a whole folder but its manifest, as the folder `to`. Needs no space."""
+
+    def publish(self, name: str) -> None:
+        """Let everybody see a folder of `local` as it is now. It is not one thing."""
 
     def check_writable(self) -> None:
         """OSError if nothing can be written here. Leaves nothing behind."""

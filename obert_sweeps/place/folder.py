@@ -28,6 +28,8 @@ class FolderPlace:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    exclusive = True
+
     @property
     def address(self) -> str:
         return str(self.path)
@@ -160,6 +162,9 @@ class FolderPlace:
         for path in (self.path / to).iterdir():
             if path.name != MANIFEST:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def publish(self, name: str) -> None:
+        """It is there."""
 
     def check_writable(self) -> None:
         place = self.path
