@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from .make import PACKAGE, make
+from .place.base import cannot_write
 from .schema import Interrupted, RequestError, Runtime, Stage, StageError, WorkerLost
 from .stage.base import Desk, Kind
 from .stage.benchmark import benchmark_stage
@@ -53,6 +55,8 @@ def run_stage(
             return _attempt(spec, how, folder, group, str(store.root))
     except Held as held:
         return {"id": spec.id, "status": "held", "reason": str(held)}
+    except OSError as error:  # its lease could not be written, or not even why it failed
+        return {"id": spec.id, "status": "failed", "reason": _one_line(error)}
 
 
 def _kind(spec: Stage) -> Kind:
@@ -96,19 +100,23 @@ def _attempt(
         tracker.finish({"status": "interrupted"})
         raise
     except (Interrupted, WorkerLost, KeyboardInterrupt, SystemExit) as stop:
-        folder.log(f"interrupted: {stop!r}")
+        with suppress(OSError):
+            folder.log(f"interrupted: {stop!r}")
         tracker.finish({"status": "interrupted"})
         raise
     except Exception as error:
         reason = _one_line(error)
-        folder.log(traceback.format_exc())
         failure = {"reason": reason, "where": _where(error), "time": time.time()}
-        folder.write_json("failure.json", failure)
+        with suppress(OSError):  # a full disk is told to the driver all the same
+            folder.log(traceback.format_exc())
+            folder.write_json("failure.json", failure)
         tracker.finish({"status": "failed", "reason": reason})
         return {"id": spec.id, "status": "failed", "reason": reason}
 
 
 def _one_line(error: Exception) -> str:
+    if told := cannot_write(error):
+        return told
     text = " ".join(str(error).split())
     known = isinstance(error, StageError | RequestError)
     return text if known and text else f"{type(error).__name__}: {text}".rstrip(": ")

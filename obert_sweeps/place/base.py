@@ -7,6 +7,7 @@ each other file, and nothing in it changes afterwards.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable
@@ -88,6 +89,23 @@ class Place(Protocol):
 
     def check_writable(self) -> None:
         """OSError if nothing can be written here. Leaves nothing behind."""
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_DISK = (errno.EROFS, errno.ESTALE)
+
+
+def cannot_write(error: BaseException) -> str | None:
+    """What is wrong with the disk and what to do about it; None where it is not the disk."""
+    if not isinstance(error, OSError) or error.errno not in _NO_ROOM + _NO_DISK:
+        return None
+    mend = "Mend that"
+    if error.errno in _NO_ROOM:
+        mend = "Free some (see: obert-sweeps gc)"
+    return (
+        f"the store cannot be written: {error.strerror} ({error.filename}). {mend}; then the same "
+        "command goes on from what is there."
+    )
 
 
 def digest(path: Path) -> str:

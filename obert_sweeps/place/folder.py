@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .base import MANIFEST, manifest_of
 
+_LITTLE = 2**16  # bytes
 _MISSING = (FileNotFoundError, NotADirectoryError)
 
 
@@ -134,7 +135,11 @@ class FolderPlace:
         self.remove_drafts(target.parent)
         part.mkdir(parents=True)
         try:
-            yield part
+            try:
+                yield part
+            except Exception:
+                _probe(part)  # libraries say in words of their own that a disk is full
+                raise
             (part / MANIFEST).write_bytes(manifest_of(part))
             for file in part.rglob("*"):
                 _flush(file)
@@ -170,8 +175,8 @@ class FolderPlace:
         place = self.path
         while not place.exists():
             place = place.parent
-        with tempfile.TemporaryDirectory(dir=place, prefix=".probe-"):
-            pass
+        with tempfile.TemporaryDirectory(dir=place, prefix=".probe-") as folder:
+            _probe(Path(folder))
 
     def remove_drafts(self, folder: Path) -> None:
         """Remove what a killed process left half-written (a lease looks after its own)."""
@@ -180,6 +185,15 @@ class FolderPlace:
                 shutil.rmtree(part, ignore_errors=True)
             elif not part.name.startswith(".lease."):
                 part.unlink(missing_ok=True)
+
+
+def _probe(folder: Path) -> None:
+    """OSError where a little cannot be written into the folder."""
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(_LITTLE))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
