@@ -15,6 +15,7 @@ from .place import Place
 from .place.base import fault
 
 KEPT_CHECKPOINTS = 2
+ROOM_FOR = 2  # so many times the last checkpoint's size must be free, or an older one goes early
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _FREED = ".freed"
@@ -158,7 +159,14 @@ class StageFolder:
 
     @contextmanager
     def new_checkpoint(self, step: int) -> Iterator[Path]:
-        """Fill the yielded folder; it becomes `checkpoint-<step>`, and the newest two are kept."""
+        """Fill the yielded folder; it becomes `checkpoint-<step>`, and the newest two are kept.
+
+        While it is written there are three. Where the disk has little room, one goes before.
+        """
+        there = self.checkpoints()
+        if there and self.place.room() < ROOM_FOR * self.size(there[-1]):
+            for old in there[:-1]:
+                self.place.remove(old)
         with self.new_folder(f"checkpoint-{step}") as part:
             yield part
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:

@@ -15,14 +15,14 @@ from s3_server import s3_server
 from obert_sweeps.place import place_at
 from obert_sweeps.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 REQUEST = [
     "cells=['t5/cola/*/dense','t5/cola/*/magnitude/*']",
     "cluster=inline",
     "tracker=none",
     "format=json",
-    "cluster.checkpoint_seconds=0.5",
+    "cluster.checkpoint_seconds=5",
 ]
 TIMES = ("cost", "effort", "environment", "seconds", "time", "host", "rates")
 

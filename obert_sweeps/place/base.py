@@ -64,6 +64,9 @@ class Place(Protocol):
     def size(self, name: str = "") -> int:
         """Bytes of a file, or of all below a folder; what vanishes meanwhile counts nothing."""
 
+    def room(self) -> int:
+        """Bytes that are free on the disk where folders are filled."""
+
     def remove(self, name: str) -> None:
         """Remove a file, or a folder at one stroke; nothing happens if there is none."""
 

@@ -151,6 +151,9 @@ class BucketPlace:
     def size(self, name: str = "") -> int:
         return sum(int(file["size"] or 0) for file in self._files(name).values())
 
+    def room(self) -> int:
+        return self._desk.room()
+
     def remove(self, name: str) -> None:
         self._copies.remove(name)
         self._desk.remove(name)

@@ -115,6 +115,9 @@ class FolderPlace:
                 total += file.stat().st_size if file.is_file() else 0
         return total
 
+    def room(self) -> int:
+        return shutil.disk_usage(_there(self.path)).free
+
     def remove(self, name: str) -> None:
         path = self.path / name
         try:
@@ -172,10 +175,7 @@ class FolderPlace:
         """It is there."""
 
     def check_writable(self) -> None:
-        place = self.path
-        while not place.exists():
-            place = place.parent
-        with tempfile.TemporaryDirectory(dir=place, prefix=".probe-") as folder:
+        with tempfile.TemporaryDirectory(dir=_there(self.path), prefix=".probe-") as folder:
             _probe(Path(folder))
 
     def remove_drafts(self, folder: Path) -> None:
@@ -185,6 +185,11 @@ class FolderPlace:
                 shutil.rmtree(part, ignore_errors=True)
             elif not part.name.startswith(".lease."):
                 part.unlink(missing_ok=True)
+
+
+def _there(path: Path) -> Path:
+    """The nearest folder that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def _probe(folder: Path) -> None:
