@@ -76,17 +76,20 @@ class Store:
         found = (read_json(self.place, f"cells/{name}") for name in names)
         return [record for record in found if isinstance(record, dict)]
 
+    def lease(self, name: str, owner: str) -> Lease:
+        """To hold something of the store that is no stage: a context manager, which raises Held."""
+        return Lease(self.place.sub(name), owner, self._watch, self._beat_seconds)
+
     @contextmanager
     def sole_driver(self, owner: str) -> Iterator[None]:
         """For a driver to work in: alone, where the place cannot keep stages apart for certain.
 
         Raises RequestError where another driver is at work there.
         """
-        lease = Lease(self.place.sub("driver"), owner, self._watch, self._beat_seconds)
         with ExitStack() as stack:
             if not self.place.exclusive:
                 try:
-                    stack.enter_context(lease)
+                    stack.enter_context(self.lease("driver", owner))
                 except Held as held:
                     raise RequestError(
                         f"{self.address} cannot create a key only if there is none, so it takes "
