@@ -43,17 +43,20 @@ def held(store: Store) -> dict[str, str]:
 def find(plan: Plan, store: Store) -> list[Garbage]:
     """What can go, the largest first, as seen from the selected cells of `plan`.
 
-    Nothing of a stage that somebody runs, and no model of those it descends from. Where a selected
+    Nothing of a stage that somebody runs, and no model of those it descends from; nothing of the
+    last stage of a cell that the store has a record of, of whatever request. Where a selected
     cell is blocked it is not known what it would need: then no other request's stages are listed.
     """
-    used = _with_ancestors(held(store), store)
+    running = held(store)
+    used = _with_ancestors(running, store)
+    used |= {record["stages"][-1] for record in store.cells() if record.get("stages")}
     known = not any(cell.blocked for cell in plan.selected())
     found: list[Garbage] = []
     for stage in store.ids():
         if stage not in used:
             found += _of_stage(stage, plan, store, known)
     for what, reason in _ON_THIS_MACHINE.items():
-        if not used and (size := FolderPlace(store.root).size(what)):
+        if not running and (size := FolderPlace(store.root).size(what)):
             found.append(Garbage("", "", what, size, reason))
     return sorted(found, key=lambda item: -item.bytes)
 

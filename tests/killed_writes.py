@@ -15,11 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from obert_sweeps.place.bucket import BucketPlace
+
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
 
-def in_child(work: Callable[[Path], None], root: Path, kill_at: int | None = None) -> int | None:
+def in_child(
+    work: Callable[[Any], None],
+    root: Any,
+    kill_at: int | None = None,
+    watch: Callable[[Any, Callable[[], None]], None] | None = None,
+) -> int | None:
     """Do `work(root)` in a forked process; it is killed before change number `kill_at` (from 0).
+
+    `watch(root, change)` sees to it that `change()` is called before each change: of files below
+    the folder `root`, if nothing else is said.
 
     Returns the number of changes; None if it was killed.
     """
@@ -29,9 +39,10 @@ def in_child(work: Callable[[Path], None], root: Path, kill_at: int | None = Non
         code = 1
         try:
             os.close(reading)
-            changes = _count(root, kill_at)
+            changes = _Changes(kill_at)
+            (watch or of_files)(root, changes.one)
             work(root)
-            os.write(writing, str(len(changes)).encode())
+            os.write(writing, str(changes.seen).encode())
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -48,9 +59,22 @@ def in_child(work: Callable[[Path], None], root: Path, kill_at: int | None = Non
     return int(told)
 
 
-def _count(root: Path, kill_at: int | None) -> list[str]:
-    seen: list[str] = []
-    mine, main = str(root), threading.get_ident()
+class _Changes:
+    """Counts what this thread changes. A lease's beats are another's, and come when they come."""
+
+    def __init__(self, kill_at: int | None) -> None:
+        self.seen, self.kill_at, self.thread = 0, kill_at, threading.get_ident()
+
+    def one(self) -> None:
+        if threading.get_ident() != self.thread:
+            return
+        if self.seen == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.seen += 1
+
+
+def of_files(root: Path, change: Callable[[], None]) -> None:
+    """Whatever changes a file below a folder."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -58,13 +82,20 @@ def _count(root: Path, kill_at: int | None) -> list[str]:
             changes = bool((flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         else:
             path, changes = (arguments or ("",))[0], event in _CHANGES
-        # A lease's beats are its thread's, and come when they come.
-        if not changes or not str(path).startswith(mine) or threading.get_ident() != main:
-            return
-        if len(seen) == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        seen.append(event)
+        if changes and str(path).startswith(str(root)):
+            change()
 
     sys.addaudithook(hook)
     os.fsync = lambda handle: None  # type: ignore[assignment]  # matters to power cuts alone
-    return seen
+
+
+def of_requests(_: str, change: Callable[[], None]) -> None:
+    """Whatever a bucket is asked to write or remove."""
+    real = BucketPlace._call
+
+    def call(self: BucketPlace, action: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        if action.__name__.lstrip("_") in ("pipe_file", "put_file", "rm_file"):
+            change()
+        return real(self, action, *arguments, **more)
+
+    BucketPlace._call = call  # type: ignore[method-assign]

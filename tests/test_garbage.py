@@ -82,6 +82,8 @@ def test_only_what_no_cell_needs_goes(store: Store, monkeypatch, capsys) -> None
         {"dense", "pruned", "later"},
     )
     make(store, "other", steps=0)
+    make(store, "theirs")  # a cell of another request, on record
+    store.write_cell({"id": "t0/sst2/mine", "seed": 1, "stages": ["other", "theirs"]})
     make(store, "begun", done=False, model=False, steps=3)
     (store.root / "replay" / "stages").mkdir(parents=True)
     (store.root / "replay" / "stages" / "x").write_bytes(MODEL)

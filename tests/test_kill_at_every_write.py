@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from killed_writes import in_child
+from killed_writes import in_child, of_requests
+from s3_server import s3_server
 from sweep.plans import stage as fake
 
 from obert_sweeps import sweep
@@ -22,7 +26,7 @@ FAKE = "sweep.fake_stages:run_stage"
 INLINE = {"runner": "inline", "held_seconds": 0.1}
 
 
-def run(root: Path, stages: list[Stage], run_stage: str, how: Runtime) -> None:
+def run(root: Path | str, stages: list[Stage], run_stage: str, how: Runtime) -> None:
     """What a driver does: stages one after another, and a record for each that is finished."""
     store = Store(str(root))
 
@@ -34,7 +38,7 @@ def run(root: Path, stages: list[Stage], run_stage: str, how: Runtime) -> None:
     sweep.run_plan(stages, how, INLINE, on_event, (), run_stage)
 
 
-def outcome(root: Path) -> dict[str, Any]:
+def outcome(root: Path | str) -> dict[str, Any]:
     """What must not depend on kills: results, models to the bit, records and cells."""
     store, found = Store(str(root)), {}
     held = {name: store.folder(name).lease_state() for name in store.ids()}
@@ -83,6 +87,31 @@ def test_stages_without_torch(tmp_path: Path) -> None:
     changes, expected = kill_at_each(tmp_path, work)
     assert changes > 75 and len(expected["stages"]) == 3
     assert expected["stages"]["bottom"]["result"]["metrics"]["value"] == 1 + (2 + 1)  # seeds
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_stages_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each start is another machine: nothing but the bucket is left of the one that was killed."""
+    plan = [fake("top", steps=2), fake("left", "top", seed=2, steps=1)]
+
+    def work(address: str) -> None:
+        machine = tmp_path / uuid.uuid4().hex
+        os.environ["XDG_CACHE_HOME"] = str(machine)
+        run(address, plan, FAKE, Runtime(address, checkpoint_seconds=3.0))
+        shutil.rmtree(machine)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "looking-on"))
+    with s3_server(monkeypatch) as bucket:
+        calm = f"{bucket}/calm"
+        changes = in_child(work, calm, watch=of_requests)
+        assert changes is not None and changes > 20
+        expected = outcome(calm)
+        for number in range(changes):
+            address = f"{bucket}/{number}"
+            assert in_child(work, address, number, of_requests) is None, "it was not killed"
+            assert in_child(work, address, watch=of_requests) is not None
+            assert outcome(address) == expected, f"killed before change {number}"
 
 
 @pytest.mark.slow
