@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .lease import Held, Lease, LeaseWatch
+from .lease import Held
 from .schema import RequestError, Stage
 from .store import StageFolder, Store
 from .tracker.base import Rebuilder
@@ -37,7 +37,7 @@ def rebuild(store: Store, make: Callable[[], Rebuilder], say: Callable[[str], No
     """
     owner = f"sync, {platform.node()} process {os.getpid()}"
     try:
-        with Lease(store.root / FOLDER, owner, LeaseWatch()):
+        with Store(str(store.root)).lease(FOLDER, owner):  # the runs lie on this machine
             return _rebuild(store, make(), say)
     except Held as held:
         raise RequestError(

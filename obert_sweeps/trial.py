@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from .make import PACKAGE, make
+from .place.base import cannot_write
 from .schema import Interrupted, RequestError, Runtime, Stage, StageError, WorkerLost
 from .stage.base import Desk, Kind
 from .stage.benchmark import benchmark_stage
@@ -42,16 +44,19 @@ def run_stage(
     if group.rank:
         _kind(spec)(spec, how, group, None)
         return {"id": spec.id, "status": "done", "reason": None}
-    folder = Store(how.output or how.store).folder(spec.id)
+    store = Store(how.output or how.store)
+    folder = store.folder(spec.id)
     try:
         if (result := _finished(folder, how)) is not None:
             return _outcome(result)
         with folder.lease(holder()):
             if (result := _finished(folder, how)) is not None:
                 return _outcome(result)
-            return _attempt(spec, how, folder, group)
+            return _attempt(spec, how, folder, group, str(store.root))
     except Held as held:
         return {"id": spec.id, "status": "held", "reason": str(held)}
+    except OSError as error:  # its lease could not be written, or not even why it failed
+        return {"id": spec.id, "status": "failed", "reason": _one_line(error)}
 
 
 def _kind(spec: Stage) -> Kind:
@@ -62,7 +67,8 @@ def _kind(spec: Stage) -> Kind:
 
 
 def _finished(folder: StageFolder, how: Runtime) -> dict[str, Any] | None:
-    return None if how.again else folder.read_json("result.json")
+    """The result of a stage that need not run; it must where its model is wanted, and was freed."""
+    return None if how.again or folder.freed("model") else folder.read_json("result.json")
 
 
 def _outcome(result: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +76,9 @@ def _outcome(result: dict[str, Any]) -> dict[str, Any]:
     return {"id": result["id"], "status": result["status"], "reason": reason}
 
 
-def _attempt(spec: Stage, how: Runtime, folder: StageFolder, group: WorkerGroup) -> dict[str, Any]:
+def _attempt(
+    spec: Stage, how: Runtime, folder: StageFolder, group: WorkerGroup, root: str
+) -> dict[str, Any]:
     started = time.time()
     tracker = Tracker()
     try:
@@ -81,7 +89,7 @@ def _attempt(spec: Stage, how: Runtime, folder: StageFolder, group: WorkerGroup)
         folder.write_json("stage.json", spec.as_dict())
         if how.tracker:
             tracker = make(how.tracker, how.allow_targets, Tracker)
-        tracker.start(spec, how.output or how.store)
+        tracker.start(spec, root)
         result = _kind(spec)(spec, how, group, Desk(folder, tracker)) or {}
         result |= {"started": started, "finished": time.time()}  # of this attempt
         folder.write_json("result.json", result)
@@ -92,19 +100,23 @@ def _attempt(spec: Stage, how: Runtime, folder: StageFolder, group: WorkerGroup)
         tracker.finish({"status": "interrupted"})
         raise
     except (Interrupted, WorkerLost, KeyboardInterrupt, SystemExit) as stop:
-        folder.log(f"interrupted: {stop!r}")
+        with suppress(OSError):
+            folder.log(f"interrupted: {stop!r}")
         tracker.finish({"status": "interrupted"})
         raise
     except Exception as error:
         reason = _one_line(error)
-        folder.log(traceback.format_exc())
         failure = {"reason": reason, "where": _where(error), "time": time.time()}
-        folder.write_json("failure.json", failure)
+        with suppress(OSError):  # a full disk is told to the driver all the same
+            folder.log(traceback.format_exc())
+            folder.write_json("failure.json", failure)
         tracker.finish({"status": "failed", "reason": reason})
         return {"id": spec.id, "status": "failed", "reason": reason}
 
 
 def _one_line(error: Exception) -> str:
+    if told := cannot_write(error):
+        return told
     text = " ".join(str(error).split())
     known = isinstance(error, StageError | RequestError)
     return text if known and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -70,6 +70,16 @@ def test_the_map_in_the_readme_names_every_module(project_root: Path) -> None:
     assert [part for part in parts if part not in text] == []
 
 
+def test_every_fault_has_its_row_and_the_tests_it_names_are_there(project_root: Path) -> None:
+    text = (project_root / "docs/faults.md").read_text()
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [int(row[0]) for row in rows] == list(range(1, 29))
+    for number, _, _, proven, by in rows:
+        named = re.findall(r"`([\w/]+\.py)`", by)
+        assert all((project_root / "tests" / name).is_file() for name in named), number
+        assert named or proven.strip().startswith("no"), f"fault {number} is proven by nothing"
+
+
 def output(*command: str | Path, **options: Any) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
     assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"

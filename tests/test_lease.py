@@ -15,6 +15,7 @@ import pytest
 
 from obert_sweeps import lease as leases
 from obert_sweeps.lease import Held, Lease, LeaseLost, LeaseWatch
+from obert_sweeps.place import FolderPlace, Place
 from obert_sweeps.store import Store
 
 HOLD = """
@@ -155,7 +156,7 @@ def test_a_holder_elsewhere_is_judged_by_watching(
     foreign(tmp_path)
 
     def stale() -> bool | None:
-        state = watch.state(tmp_path)
+        state = watch.state(FolderPlace(tmp_path))
         assert state is not None
         return state.stale
 
@@ -171,7 +172,7 @@ def test_a_holder_elsewhere_is_judged_by_watching(
     foreign(tmp_path, counter=2)  # and comes back
     assert stale() is False
     foreign(tmp_path, counter=3, released=True)
-    assert watch.state(tmp_path) is None
+    assert watch.state(FolderPlace(tmp_path)) is None
 
 
 def test_the_wall_clock_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,19 +181,19 @@ def test_the_wall_clock_does_not_matter(tmp_path: Path, monkeypatch: pytest.Monk
     watch = LeaseWatch(stale_after=30)
     monkeypatch.setattr(leases.time, "time", lambda: 4e9)
     for _ in range(2):
-        state = watch.state(tmp_path)
+        state = watch.state(FolderPlace(tmp_path))
         assert state is not None and state.stale is None
 
 
 def test_a_lease_never_written_goes_stale(tmp_path: Path) -> None:
     (tmp_path / "lease.7.json").touch()  # its holder died between creating and writing
-    with Lease(tmp_path, "driver B", LeaseWatch(0.3), 0.1) as lease:
+    with Lease(FolderPlace(tmp_path), "driver B", LeaseWatch(0.3), 0.1) as lease:
         assert lease.number == 8
 
 
 def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:
     foreign(tmp_path, machine=leases.machine(), process_start=1)  # our pid, another start
-    state = LeaseWatch().state(tmp_path)
+    state = LeaseWatch(30).state(FolderPlace(tmp_path))
     assert state is not None and state.stale is True
 
 
@@ -202,17 +203,17 @@ def test_an_old_look_does_not_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     watch = LeaseWatch(stale_after=0)
     real = watch.state
 
-    def late(folder: Path) -> Any:
-        state = real(folder)
+    def late(place: Place) -> Any:
+        state = real(place)
         monkeypatch.setattr(watch, "state", real)
-        (folder / "lease.1.json").unlink()
+        (tmp_path / "lease.1.json").unlink()
         foreign(
-            folder, 3, machine=leases.machine(), process_start=leases.process_start(os.getpid())
+            tmp_path, 3, machine=leases.machine(), process_start=leases.process_start(os.getpid())
         )
         return state
 
     monkeypatch.setattr(watch, "state", late)
-    slow = Lease(tmp_path, "slow", watch)
+    slow = Lease(FolderPlace(tmp_path), "slow", watch, 2.0)
     assert slow._take() is False
     assert [p.name for p in tmp_path.glob("lease.*.json")] == ["lease.3.json"]
     watch.stale_after = 30

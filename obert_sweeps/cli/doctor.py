@@ -109,10 +109,15 @@ def store(root: str) -> dict[str, Any]:
     try:
         there.check_writable()
     except RequestError as error:
-        return check("store", False, str(there.root), str(error))
+        return check("store", False, there.address, str(error))
     place = next(p for p in (there.root, *there.root.parents) if p.exists())
     free = shutil.disk_usage(place).free / 1e9
-    return check("store", free > 1, f"{there.root}, {free:.1f} GB free", "free space, or store=DIR")
+    return check(
+        "store",
+        free > 1,
+        f"{there.address}, {free:.1f} GB free",
+        "free space: obert-sweeps gc; or store=DIR",
+    )
 
 
 def inputs(loaded: Loaded) -> dict[str, Any]:

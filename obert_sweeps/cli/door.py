@@ -11,6 +11,7 @@ import os
 import sys
 from dataclasses import dataclass
 
+from ..place.base import cannot_write
 from ..schema import Interrupted, RequestError
 
 PROGRAM = "obert-sweeps"
@@ -34,6 +35,7 @@ VERBS = {
     "replay": Verb("one stage again in this process, without Ray", "replay stage=3fa9"),
     "sync": Verb("rebuild the W&B runs from the store", "sync tracker.mode=online"),
     "launch": Verb("the file that starts a run on a cluster", "launch cluster=slurm table=1"),
+    "gc": Verb("free what no cell needs any more; lists first, deletes with confirm=true", "gc"),
     "doctor": Verb("versions, devices, data, disk: what works, and the mend", "doctor format=json"),
 }
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -78,12 +80,17 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"{stop}. The same command resumes.", file=sys.stderr)
         return stop.exit_code
-    except KeyboardInterrupt:
-        print("interrupted. The same command resumes.", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader of our answer has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if (told := cannot_write(error)) is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted. The same command resumes.", file=sys.stderr)
+        return 130
 
 
 def _dispatch(given: list[str]) -> int:

@@ -13,6 +13,7 @@ from ..report.words import duration
 from ..request import Loaded
 from ..schema import Stage
 from ..store import Store
+from ..to_run import to_run
 from .answer import console, print_json
 
 
@@ -28,8 +29,9 @@ def main(loaded: Loaded) -> int:
 
 
 def finished(plan: Plan, store: Store) -> set[str]:
-    """Stages of the plan that the store holds a result of."""
-    return {s.id for s in plan.wanted() if store.result(s.id) is not None}
+    """Stages of the plan that need not be run."""
+    wanted = plan.wanted()
+    return {s.id for s in wanted} - {s.id for s in to_run(wanted, store)}
 
 
 def measured(store: Store) -> Measured:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 from ..request import Loaded
 from ..schema import RequestError, Stage
@@ -21,15 +20,21 @@ def main(loaded: Loaded) -> int:
     stage_id = find_stage(store, str(loaded.request.stage))
     recorded = store.folder(stage_id).read_json("stage.json")
     if recorded is None:
-        raise RequestError(f"stage {stage_id} has no stage.json in {store.root}: run it first.")
+        raise RequestError(f"stage {stage_id} has no stage.json in {store.address}: run it first.")
     stage = Stage.from_dict(recorded)
     needed = {role: p for role, p in stage.parents.items() if role != "logits"}  # made again
     missing = [p for p in needed.values() if store.result(p) is None]
     if missing:
         raise RequestError(f"stage {stage_id} needs {', '.join(missing)}, not finished: run first.")
+    freed = [p for p in stage.parents.values() if store.folder(p).freed("model")]
+    if freed:
+        raise RequestError(
+            f"stage {stage_id} needs the models of {', '.join(freed)}, which gc has freed. Delete "
+            f"{store.folder(stage_id).where('result.json')} and run again: all are made anew."
+        )
     runtime = runtime_of(loaded)
     runtime.tracker = {}
-    runtime.output = str(Path(store.root) / "replay")
+    runtime.output = str(store.root / "replay")
     runtime.again = True
     notice(f"replaying {stage.name} into {runtime.output}")
     from ..trial import run_stage  # torch starts here

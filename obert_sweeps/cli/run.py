@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from ..schema import RequestError, Runtime, Stage
 from ..store import Store
 from ..sweep import Event, run_plan
 from ..sweep.progress import Progress
+from ..to_run import to_run
 from ..tracker.base import Tracker
 from .answer import console, notice, print_json
 from .upload import Uploads
@@ -30,12 +32,15 @@ def main(loaded: Loaded) -> int:
     plan = make_plan(loaded)
     store = Store(str(loaded.request.store))
     store.check_writable()
-    pending = [s for s in plan.wanted() if store.result(s.id) is None]
+    pending = to_run(plan.wanted(), store)
     tracker = make(to_plain(loaded.request.tracker), loaded.request.allow_targets, Tracker)
     if pending:
         check_leaves(pending, list(loaded.request.allow_targets))
     notice(f"{len(plan.wanted())} stages, {len(plan.wanted()) - len(pending)} done already")
-    with Uploads(loaded) as uploads:
+    if not store.place.exclusive:
+        notice(f"{store.address} cannot keep drivers apart for certain: one at a time works in it")
+    owner = f"a driver, {platform.node()} process {os.getpid()}"
+    with store.sole_driver(owner), Uploads(loaded) as uploads:
         with Progress(pending, store) as progress:
             records = CellRecords(plan, store, tracker, progress.say)
             records.catch_up()
@@ -69,6 +74,7 @@ def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
     folder = store.root / "report"
     runs = run_links(store.root, to_plain(loaded.request.tracker))
     write(report, folder, read_traces(plan, store), runs)
+    store.place.publish("report")
     if loaded.request.format == "json":
         print_json(report)
     else:
@@ -76,6 +82,8 @@ def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
         for part in terminal(report):
             out.print(part)
         out.print(f"report: {folder / 'report.html'}")
+        if store.address != str(store.root):
+            out.print(f"        {store.address}/report/report.html")
     unfinished = [c for c in report["cells"] if c["verdict"] in ("blocked", "failed", "not_run")]
     return 1 if unfinished else 0
 
@@ -90,7 +98,7 @@ def runtime_of(loaded: Loaded) -> Runtime:
             f"cluster.memory_gb is {memory}; it must be above 0, or null for what is free."
         )
     return Runtime(
-        store=str(Store(str(request.store)).root),
+        store=Store(str(request.store)).address,
         tracker=to_plain(request.tracker),
         allow_targets=list(request.allow_targets),
         scratch=None if scratch is None else str(Path(scratch).expanduser().absolute()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 from ..plan import Plan, make_plan
@@ -43,7 +42,7 @@ def find_stage(store: Store, prefix: str) -> str:
         return found[0]
     if not found:
         raise RequestError(
-            f"no stage in {store.root} has an id that starts with '{prefix}'. "
+            f"no stage in {store.address} has an id that starts with '{prefix}'. "
             "See the ids with: obert-sweeps status"
         )
     raise RequestError(
@@ -74,7 +73,7 @@ def describe(plan: Plan, store: Store) -> dict[str, Any]:
     for stage_row in stages:
         counts[stage_row["state"]] = counts.get(stage_row["state"], 0) + 1
     return {
-        "store": str(store.root),
+        "store": store.address,
         "counts": counts,
         "bytes": sum(s["bytes"] for s in stages),
         "seconds_left": work_left(stages),
@@ -123,7 +122,7 @@ def work_left(stages: list[dict[str, Any]]) -> float | None:
 def state_of(store: Store, stage_id: str) -> dict[str, Any]:
     """state: done, running, failed or waiting; with the reason or the progress."""
     folder = store.folder(stage_id)
-    row: dict[str, Any] = {"bytes": size(folder.path)}
+    row: dict[str, Any] = {"bytes": folder.size()}
     result = store.result(stage_id)
     if result is not None:
         seconds = float((result.get("cost") or {}).get("seconds") or 0.0)
@@ -139,7 +138,7 @@ def state_of(store: Store, stage_id: str) -> dict[str, Any]:
         return row | {
             "state": "failed",
             "reason": failure["reason"],
-            "log": str(folder.path / "log.txt"),
+            "log": folder.where("log.txt"),
         }
     return row | {"state": "waiting", "progress": last}
 
@@ -148,22 +147,10 @@ def worst(states: list[str]) -> str:
     return next((s for s in ("failed", "blocked", "running", "waiting") if s in states), "done")
 
 
-def size(folder: Path) -> int:
-    """Bytes below a folder; files that vanish meanwhile count nothing."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue
-    return total
-
-
 def one_stage(loaded: Loaded, store: Store, stage_id: str) -> int:
     folder = store.folder(stage_id)
     stage = folder.read_json("stage.json") or {}
-    log = folder.path / "log.txt"
-    tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.is_file() else []
+    tail = folder.log_tail(LOG_LINES)
     document = {
         "id": stage_id,
         "name": stage.get("name", ""),
@@ -172,7 +159,7 @@ def one_stage(loaded: Loaded, store: Store, stage_id: str) -> int:
         "recipe": stage.get("recipe", {}),
         "seed": stage.get("seed"),
         "log_tail": tail,
-        "replay": f"obert-sweeps replay stage={stage_id[:8]} store={store.root}",
+        "replay": f"obert-sweeps replay stage={stage_id[:8]} store={store.address}",
         "read_at": time.time(),
     }
     if loaded.request.format == "json":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
@@ -20,9 +19,9 @@ Curve = tuple[str, str, str, str]  # task, model, pattern, stage it starts from
 
 
 class Folder(Protocol):
-    path: Path
-
     def read_json(self, name: str) -> Any | None: ...
+
+    def record_lines(self) -> list[bytes]: ...
 
     def last_record(self) -> dict[str, Any] | None: ...
 
@@ -86,7 +85,7 @@ def _curves(stages: Sequence[Stage], task: str, store: FolderView) -> dict[str, 
     lines: dict[str, Line] = {"score": [], "loss": []}
     metric, before = primary_metric(task), 0.0
     for stage in stages:
-        for record in records(store.folder(stage.id).path / "metrics.jsonl"):
+        for record in records(store.folder(stage.id)):
             x = before + float(record.get("epoch", 0.0))
             score, loss = (record.get("metrics") or {}).get(metric), record.get("loss")
             if score is not None:
@@ -97,12 +96,9 @@ def _curves(stages: Sequence[Stage], task: str, store: FolderView) -> dict[str, 
     return lines
 
 
-def records(path: Path) -> list[dict[str, Any]]:
+def records(folder: Folder) -> list[dict[str, Any]]:
     """At most POINTS evaluations and as many other records, evenly chosen, in their order."""
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    lines = folder.record_lines()
     evaluations = [b'"metrics"' in line for line in lines]
     chosen = sorted(
         _evenly([i for i, e in enumerate(evaluations) if e])

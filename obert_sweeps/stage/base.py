@@ -42,7 +42,7 @@ def inherited(spec: Stage, how: Runtime) -> Result | None:
         parent = spec.parents.get(role, "")
         result = store.result(parent) if parent else None
         diverged = result is not None and result["status"] == "not_converged"
-        if result and diverged and not (store.folder(parent).path / "model").is_dir():
+        if result and diverged and not store.folder(parent).has_folder("model"):
             return not_begun(spec.id, role, result)
     return None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..place.base import fault
 from ..schema import Runtime, Stage, StageError
 from ..store import Store
 from ..worker_group import WorkerGroup
@@ -25,14 +26,14 @@ def parent_models(spec: Stage, how: Runtime) -> dict[str, Path]:
             raise StageError(
                 f"{role} stage {parent} has no result yet. Run the same command again."
             )
-        model = folder.path / "model"
-        if not model.is_dir():
+        model = folder.get_folder("model")
+        if model is None:
             reason = (result.get("evidence") or {}).get("reason", "its model/ folder is gone")
             raise StageError(f"there is no model of {role} stage {parent}: {reason}")
-        if (fault := folder.fault(model)) is not None:
+        if (broken := fault(model)) is not None:
             raise StageError(
-                f"the model of {role} stage {parent} is damaged: {fault}. Delete {folder.path} and"
-                " run the same command again."
+                f"the model of {role} stage {parent} is damaged: {broken}. Delete"
+                f" {folder.where('')} and run the same command again."
             )
         found[role] = model
     return found
@@ -46,10 +47,11 @@ def checkpoint(spec: Stage, how: Runtime, group: WorkerGroup) -> Path | None:
         return found
     step = -1 if found is None else int(found.name.partition("-")[2])
     step = int(group.send_all(torch.tensor(step)))
-    path = folder.path / f"checkpoint-{step}"
-    if step >= 0 and not path.is_dir():
+    name = f"checkpoint-{step}"
+    path = folder.get_folder(name) if step >= 0 else None
+    if step >= 0 and path is None:
         raise StageError(
-            f"{platform.node()} does not see {path}: the workers of a stage need a store that all"
-            " hosts share. Say store=FOLDER"
+            f"{platform.node()} does not see {folder.where(name)}: the workers of a stage need a"
+            " store that all hosts share. Say store=FOLDER"
         )
-    return path if step >= 0 else None
+    return path

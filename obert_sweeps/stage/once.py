@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..place.base import fault
 from ..store import Held, StageFolder
 
 _LOOK_SECONDS = 0.5  # how often one who waits looks again
@@ -20,9 +21,8 @@ def holder() -> str:
 
 def found(folder: StageFolder, name: str, fits: Callable[[Path], bool]) -> Path | None:
     """`folder/name` if it is there, as it was written, and `fits`."""
-    place = folder.path / name
-    whole = place.is_dir() and folder.fault(place) is None
-    return place if whole and fits(place) else None
+    place = folder.get_folder(name)
+    return place if place is not None and fault(place) is None and fits(place) else None
 
 
 def made_once(

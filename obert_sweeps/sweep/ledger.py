@@ -8,6 +8,7 @@ from typing import Any
 
 from ..schema import RequestError, Stage
 from ..store import Store
+from ..to_run import to_run
 from .events import Event, OnEvent
 from .searcher import Frontier
 
@@ -33,9 +34,11 @@ class Ledger:
         planned = {stage.id for stage in stages}
         parents = {parent for stage in stages for parent in stage.parents.values()}
         done = {name for name in planned | parents if store.result(name) is not None}
+        self._again = done & {stage.id for stage in to_run(stages, store)}
+        done -= self._again
         if missing := sorted(parents - planned - done):
             raise RequestError(
-                f"the plan needs stages that are neither in it nor finished in {store.root}: "
+                f"the plan needs stages that are neither in it nor finished in {store.address}: "
                 f"{', '.join(missing)}. Plan again: obert-sweeps plan"
             )
         self.frontier = Frontier(stages, done, first)
@@ -65,7 +68,8 @@ class Ledger:
             return
         self._next_look = time.monotonic() + self._held_seconds
         for name in held:
-            if self.store.result(name) is not None:
+            freed = name in self._again and self.store.folder(name).freed("model")
+            if self.store.result(name) is not None and not freed:
                 self.frontier.finished(name)
                 self._finished(name)
                 continue

@@ -141,7 +141,7 @@ class Progress:
             if self._live is None or status != "done":
                 self._line(status + took, name, event.outcome.get("reason") or "")
         elif event.kind == "failed":
-            log = self._store.folder(event.stage).path / "log.txt"
+            log = self._store.folder(event.stage).where("log.txt")
             self._line(event.kind + took, name, f"{event.reason}  (log: {log})")
         else:
             self._line(event.kind + took, name, event.reason)

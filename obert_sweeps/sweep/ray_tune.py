@@ -210,10 +210,10 @@ class _Stopper(tune.Stopper):
 
 def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: str) -> None:
     """Run all stages of the ledger on Ray; see `sweep.run_plan`."""
-    frontier, root = ledger.frontier, ledger.store.root
+    frontier, store = ledger.frontier, ledger.store
     todo = [stage for stage in frontier.stages.values() if frontier.state[stage.id] != "done"]
     run = _Run(ledger, int(cluster.get("max_failures", 3)))
-    runtime = replace(runtime, store=str(root))  # a worker may have another working directory
+    runtime = replace(runtime, store=store.address)  # a worker may have another working directory
     payload = {
         stage.id: json.dumps([stage.as_dict(), asdict(runtime_of(stage, runtime))])
         for stage in todo
@@ -222,7 +222,7 @@ def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: st
     reuse = cluster.get("reuse_actors", "auto")
     if reuse == "auto":  # a GPU's memory is given back for certain only by the end of a process
         reuse = not any(stage.resources.get("gpu") for stage in todo)
-    with session(cluster, root) as bookkeeping, run.on_signals():
+    with session(cluster, store.root) as bookkeeping, run.on_signals():
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         check_demand(todo, nodes)
         at_once = most_at_once(todo, nodes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +47,7 @@ def carry_out(
         raise
     except Exception as error:
         folder = Store(runtime["store"]).folder(stage["id"])
-        folder.log(traceback.format_exc())
-        reason = f"{type(error).__name__}: {error} (traceback in {folder.path / 'log.txt'})"
+        with suppress(OSError):
+            folder.log(traceback.format_exc())
+        reason = f"{type(error).__name__}: {error} (traceback in {folder.where('log.txt')})"
         return {"id": stage["id"], "status": "failed", "reason": reason}

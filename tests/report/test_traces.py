@@ -104,18 +104,19 @@ def test_an_unfinished_cell_has_none(swept):
 
 
 def test_long_records_are_thinned_and_torn_lines_skipped(tmp_path):
-    path = tmp_path / "metrics.jsonl"
+    folder = Store(str(tmp_path)).folder("s1")
+    folder.path.mkdir(parents=True)
     lines = [json.dumps({"epoch": k, "loss": 1.0}) for k in range(5000)]
     lines[4000] = '{"epoch": '
     lines[7] = json.dumps({"epoch": 7, "metrics": {}})
-    path.write_text("\n".join(lines) + '\n{"epoch": 50')
-    found = records(path)
+    (folder.path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"epoch": 50')
+    found = records(folder)
     assert POINTS - 2 <= len(found) <= POINTS + 1
     assert found[0]["epoch"] == 0 and found[-1]["epoch"] == 4999
     assert [r for r in found if "metrics" in r] == [{"epoch": 7, "metrics": {}}]
     epochs = [r["epoch"] for r in found]
     assert epochs == sorted(epochs) and len(set(epochs)) == len(epochs)
-    assert records(tmp_path / "none") == []
+    assert records(Store(str(tmp_path)).folder("none")) == []
 
 
 def test_one_shot_curves_hold_what_prunes_and_does_not_train(swept):

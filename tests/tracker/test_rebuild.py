@@ -12,7 +12,6 @@ from offline_wandb import finished_runs
 from tiny_stage import one_shot, run, runtime, stage
 
 from obert_sweeps import rebuild as module
-from obert_sweeps.lease import Lease, LeaseWatch
 from obert_sweeps.rebuild import Rebuilt, ended, rebuild
 from obert_sweeps.schema import RequestError
 from obert_sweeps.store import Store
@@ -183,7 +182,7 @@ def test_how_a_stage_has_ended(store: Path) -> None:
 
 
 def test_two_at_once_are_refused(store: Path) -> None:
-    with Lease(store / "wandb", "another", LeaseWatch(), beat_seconds=0.05):
+    with Store(str(store), beat_seconds=0.05).lease("wandb", "another"):
         with pytest.raises(RequestError, match="another"):
             sync(store)
 

@@ -1,0 +1,82 @@
+"""`gc`: what no cell needs any more; lists it, and with confirm=true frees it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ..garbage import find, free, held
+from ..plan import make_plan
+from ..request import Loaded
+from ..store import Store
+from .answer import console, notice, print_json
+
+LISTED = 20  # rows; the rest is added up
+
+
+def main(loaded: Loaded) -> int:
+    plan = make_plan(loaded)
+    store = Store(str(loaded.request.store))
+    items = find(plan, store)
+    freed, faults = 0, 0
+    for item in items if loaded.request.confirm else []:
+        try:
+            free(item, store)
+            freed += item.bytes
+        except OSError as error:
+            faults += 1
+            notice(f"{item.stage} {item.what} could not be removed: {error}")
+    document = {
+        "store": store.address,
+        "needed_by": f"{len(plan.selected())} cells, preset {plan.preset}, seeds {plan.seeds}",
+        "blocked": sum(bool(cell.blocked) for cell in plan.selected()),
+        "items": [asdict(item) for item in items],
+        "held": held(store),
+        "bytes": sum(item.bytes for item in items),
+        "freed": freed,
+    }
+    if loaded.request.format == "json":
+        print_json(document)
+    else:
+        show(document, bool(loaded.request.confirm))
+    return 1 if faults else 0
+
+
+def show(document: Mapping[str, Any], confirmed: bool) -> None:
+    out = console()
+    table = Table("stage", "what", "", "MB", "why", box=None)
+    table.columns[3].justify = "right"
+    for item in document["items"][:LISTED]:
+        size = f"{item['bytes'] / 1e6:.1f}"
+        table.add_row(
+            item["stage"][:8], Text(item["what"]), Text(item["name"]), size, item["reason"]
+        )
+    if table.row_count:
+        out.print(table)
+    rest: dict[str, list[int]] = defaultdict(list)
+    for item in document["items"][LISTED:]:
+        rest[item["reason"]].append(item["bytes"])
+    for reason, sizes in rest.items():
+        out.print(f"and {len(sizes)} more, {sum(sizes) / 1e6:.1f} MB: {reason}")
+    for stage, who in document["held"].items():
+        out.print(f"{stage[:8]} is being run by {who}: it and what it descends from stay")
+    if document["blocked"]:
+        out.print(
+            f"{document['blocked']} cells are blocked, so what they need is not known: "
+            "stages that no other selected cell has stay"
+        )
+    out.print(f"needed are the stages of {document['needed_by']}, in {document['store']}")
+    if confirmed:
+        out.print(f"freed {document['freed'] / 1e6:.1f} MB")
+    elif document["items"]:
+        again = shlex.join(["obert-sweeps", *sys.argv[1:], "confirm=true"])
+        out.print(f"{document['bytes'] / 1e6:.1f} MB can go. Nothing is removed yet; type: {again}")
+    else:
+        out.print("nothing can go")

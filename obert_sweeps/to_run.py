@@ -1,0 +1,21 @@
+"""Which stages of a plan are still to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .schema import Stage
+from .store import Store
+
+
+def to_run(stages: Sequence[Stage], store: Store) -> list[Stage]:
+    """Those without a result, and those whose model was freed and is needed again by one of them.
+
+    `stages`: parents first, as a plan has them. Their order is kept.
+    """
+    waiting = {stage.id for stage in stages if store.result(stage.id) is None}
+    for stage in reversed(stages):
+        if stage.id in waiting:
+            parents = set(stage.parents.values()) - waiting
+            waiting |= {parent for parent in parents if store.folder(parent).freed("model")}
+    return [stage for stage in stages if stage.id in waiting]
