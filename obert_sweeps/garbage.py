@@ -1,7 +1,7 @@
 """What a store holds that no cell needs any more.
 
-Results, records and logs always stay: they weigh little and cost hours. What goes are models and
-checkpoints. A stage whose model was freed is run again when a new stage needs it.
+Results, records and logs always stay: they weigh little and cost hours. What goes are models, what
+teachers said, and checkpoints. A stage whose model was freed is run again when a new one needs it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from .store import StageFolder, Store
 _ON_THIS_MACHINE = {
     "replay": "`obert-sweeps replay` makes it again",
     "copies": "folders of the bucket, fetched again when they are needed",
+    "cache": "tokenised rows, made again when a stage needs them",
 }
 
 
@@ -25,7 +26,7 @@ class Garbage:
 
     stage: str
     name: str  # the stage's, for people
-    what: str  # model, checkpoint-<step>, replay, copies, or a draft's name
+    what: str  # model, logits, checkpoint-<step>, replay, copies, cache, or a draft's name
     bytes: int
     reason: str
 
@@ -107,7 +108,7 @@ def _of_stage(stage: str, plan: Plan, store: Store, known: bool) -> Iterator[Gar
 
 
 def _model(folder: StageFolder) -> list[str]:
-    return ["model"] if folder.has_folder("model") else []
+    return [made for made in ("model", "logits") if folder.has_folder(made)]
 
 
 def _with_ancestors(stages: dict[str, str], store: Store) -> set[str]:

@@ -11,6 +11,7 @@ from .store import Store
 def to_run(stages: Sequence[Stage], store: Store) -> list[Stage]:
     """Those without a result, and those whose model was freed and is needed again by one of them.
 
+    What a teacher says is for its students: where none of them is to be run, nor is its stage.
     `stages`: parents first, as a plan has them. Their order is kept.
     """
     waiting = {stage.id for stage in stages if store.result(stage.id) is None}
@@ -18,4 +19,6 @@ def to_run(stages: Sequence[Stage], store: Store) -> list[Stage]:
         if stage.id in waiting:
             parents = set(stage.parents.values()) - waiting
             waiting |= {parent for parent in parents if store.folder(parent).freed("model")}
+    needed = {p for stage in stages if stage.id in waiting for p in stage.parents.values()}
+    waiting -= {stage.id for stage in stages if "logits" in stage.recipe} - needed
     return [stage for stage in stages if stage.id in waiting]

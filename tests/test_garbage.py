@@ -179,3 +179,12 @@ def test_a_replay_without_its_parents_model_is_refused(tmp_path: Path) -> None:
     loaded = SimpleNamespace(request=SimpleNamespace(store=str(tmp_path), stage="pruned"))
     with pytest.raises(RequestError, match="gc has freed"):
         replay.main(loaded)  # type: ignore[arg-type]
+
+
+def test_a_teacher_is_asked_only_where_a_student_is_to_be_run(store: Store) -> None:
+    teacher = make(store, "teacher")
+    logits = Stage("logits", "logits", {"logits": {}}, 1, {"teacher": "teacher"})
+    student = make(store, "student", "teacher", "logits")
+    new = Stage("new", "new seed 1", {}, 1, {"teacher": "teacher", "logits": "logits"})
+    assert to_run([teacher, logits, student], store) == []
+    assert to_run([teacher, logits, student, new], store) == [logits, new]
