@@ -31,6 +31,7 @@ DATA_LICENCES = {
         "other",
     ),
 }
+GENERATED = "sentences that this project generates: no licence but its own"
 UNKNOWN = (None, "not known here: ask the data's owner", "other")
 
 
@@ -47,7 +48,7 @@ class Facts:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     ratios: Mapping[str, float] = field(default_factory=dict)
-    licence: str | None = None  # of the data, where it is none of the known
+    licence: str | None = None  # of the data, where they are not the task's known ones
 
 
 def model_card(facts: Facts) -> str:
@@ -56,7 +57,7 @@ def model_card(facts: Facts) -> str:
     layers = list(facts.sparsity.items())
     return _TEMPLATE.render(
         facts=facts,
-        dataset=dataset,
+        dataset=None if facts.licence else dataset,
         licence=facts.licence or licence,
         tag="other" if facts.licence else tag,
         layers=layers,

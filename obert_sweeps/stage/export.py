@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..deploy.card import Facts
+from ..deploy.card import GENERATED, Facts
 from ..deploy.engines.onnx_runtime import OnnxRuntime
 from ..deploy.export import export
 from ..deploy.sizes import Sizes, table_3_metrics
@@ -54,6 +54,7 @@ def export_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | Non
             recipe=chain_of(spec, store),
             sizes=found["sizes"],
             ratios=found.get("ratios", {}),
+            licence=GENERATED if spec.recipe["task"].get("source") == "generated" else None,
         )
 
     rows = list(Data(task, tokenizer, ROWS, spec.seed, ROWS, ROWS).evaluation[0].rows[:ROWS])

@@ -99,6 +99,10 @@ def test_the_card_of_a_dense_model_and_of_data_not_known() -> None:
     assert "Nothing was pruned" in text and "ask the data's owner" in text
     made.licence = "the library's own"
     assert "letters: the library's own." in model_card(made)
+    made.task = "squad"  # the task's shape, other data
+    text = model_card(made)
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["license"] == "other" and "datasets" not in header and "CC BY-SA" not in text
     assert set(DATA_LICENCES) == set("squad mnli qqp qnli mrpc sst2 cola stsb".split())
 
 
