@@ -50,7 +50,7 @@ def test_plan_answers_in_json_and_says_what_is_blocked(capsys) -> None:
     blocked = [c for c in document["cells"] if c["blocked"]]
     assert code == (1 if blocked else 0)
     kinds = {stage["recipe"]["kind"] for stage in document["stages"]}
-    assert kinds == {"train", "export", "benchmark"}
+    assert kinds == {"train", "export", "benchmark", "teacher_logits"}
 
 
 @pytest.mark.parametrize("verb", ["ls", "plan"])
