@@ -14,7 +14,7 @@ import pytest
 def s3_server(patch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an empty bucket. The environment names the server, for children too."""
     boto3 = pytest.importorskip("boto3")
-    pytest.importorskip("s3fs")
+    s3fs = pytest.importorskip("s3fs")
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
@@ -31,6 +31,7 @@ def s3_server(patch: pytest.MonkeyPatch) -> Iterator[str]:
         ("AWS_EC2_METADATA_DISABLED", "true"),
     ):
         patch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # it would go on with an earlier server's address
     try:
         boto3.client("s3").create_bucket(Bucket="results")
         yield "s3://results/runs"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -93,13 +91,12 @@ def rays(nodes: list[Host]) -> list[str]:
 def test_the_time_limit_queues_the_job_again_and_it_goes_on(
     tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
-    """Two nodes. The stage at work is suspended, so that the first slice of time is too short."""
+    """Two nodes. The signal that comes before the limit is sent in the middle of a stage."""
     root = tmp_path / "job"
     with hosts(2) as (nodes, address), slurm(nodes, address, tmp_path / "slurm", 1) as there:
-        slice_ = ["cluster.launch.time=00:04:00", "cluster.launch.grace_seconds=60"]
-        number = submit(there, root, "cluster.launch.nodes=2", *slice_)
+        number = submit(there, root, "cluster.launch.nodes=2", "cluster.launch.time=01:00:00")
         worker = wait_for(lambda: lease_holder(root / "runs"), 170, root)
-        os.kill(worker, signal.SIGSTOP)
+        there("scancel", "--batch", "--signal=USR1", number)
         wait_for(lambda: there.job(number)["Restarts"] == "1", 300, root)
         wait_for(lambda: not Path(f"/proc/{worker}").exists(), 30, root)
         assert "to be continued (exit code 143)" in (root / "job.log").read_text()
