@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .catalogue.cell import Cell
+from .cost import capped
 from .link import AnyLink, DeployLink, Link, at_equal_budget, in_rounds
 from .request import Loaded, first_line
 from .schema import Benchmark, EqualBudget, RequestError, Training
@@ -162,8 +163,7 @@ class Composer:
             return recipe
         benchmark, rows = asdict(link.benchmark), self.request.budget.max_eval_rows
         if rows is not None:
-            own = benchmark["max_eval_rows"]
-            benchmark["max_eval_rows"] = rows if own is None else min(own, rows)
+            benchmark["max_eval_rows"] = capped(rows, benchmark["max_eval_rows"])
             self.touched.add("budget.max_eval_rows")
         return recipe | {"benchmark": benchmark}
 
@@ -190,8 +190,7 @@ class Composer:
                 training = shorten(training, budget.max_epochs)
         for key in ("max_train_rows", "max_eval_rows"):
             if budget[key] is not None:
-                own = getattr(training, key)
-                setattr(training, key, budget[key] if own is None else min(own, budget[key]))
+                setattr(training, key, capped(budget[key], getattr(training, key)))
                 self.touched.add(f"budget.{key}")
         plain = asdict(training)
         if plain["distill"] is not None and plain["distill"]["hardness"] == 0:

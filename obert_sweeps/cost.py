@@ -73,12 +73,15 @@ def estimate(
     evaluations = max(1.0, training["epochs"] / training["evaluate_every"])
     flops += 2 * weights * tokens * evaluated * evaluations
     flops += 6 * weights * tokens * fisher_rows(recipe)
-    rate = GPU_FLOPS if gpu else CPU_FLOPS
+    return _expected(flops, 4.0 * total_weights(config), gpu, workers)
+
+
+def _expected(flops: float, disk_bytes: float, gpu: bool, workers: int) -> dict[str, float]:
     return {
         "flops": flops,
-        "seconds": START_SECONDS + flops / rate / workers,
+        "seconds": START_SECONDS + flops / (GPU_FLOPS if gpu else CPU_FLOPS) / workers,
         "gpu_hours": flops / GPU_FLOPS / 3600,
-        "disk_bytes": 4.0 * total_weights(config),
+        "disk_bytes": disk_bytes,
     }
 
 
@@ -113,12 +116,7 @@ def estimate_logits(
     asked = capped(rows.get("train", 0), recipe["logits"]["max_train_rows"])
     flops = 2 * encoder_weights(config) * tokens * asked
     a_row = 2 * tokens if task["name"] == "squad" else task["num_labels"]
-    return {
-        "flops": flops,
-        "seconds": START_SECONDS + flops / (GPU_FLOPS if gpu else CPU_FLOPS) / workers,
-        "gpu_hours": flops / GPU_FLOPS / 3600,
-        "disk_bytes": 4.0 * a_row * asked,
-    }
+    return _expected(flops, 4.0 * a_row * asked, gpu, workers)
 
 
 @dataclass

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from .place import FolderPlace
-from .plan import Plan
+from .plan import Plan, with_ancestors
 from .store import StageFolder, Store
 
 _ON_THIS_MACHINE = {
@@ -49,7 +50,7 @@ def find(plan: Plan, store: Store) -> list[Garbage]:
     cell is blocked it is not known what it would need: then no other request's stages are listed.
     """
     running = held(store)
-    used = _with_ancestors(running, store)
+    used = with_ancestors(running, lambda stage: _recorded(stage, store).get("parents", {}))
     used |= {record["stages"][-1] for record in store.cells() if record.get("stages")}
     known = not any(cell.blocked for cell in plan.selected())
     found: list[Garbage] = []
@@ -80,7 +81,7 @@ def free(item: Garbage, store: Store) -> None:
 def _of_stage(stage: str, plan: Plan, store: Store, known: bool) -> Iterator[Garbage]:
     folder, result = store.folder(stage), store.result(stage)
     planned = plan.stages.get(stage)
-    name = planned.name if planned else str((folder.read_json("stage.json") or {}).get("name", ""))
+    name = planned.name if planned else str(_recorded(stage, store).get("name", ""))
 
     def item(what: str, reason: str) -> Garbage:
         return Garbage(stage, name, what, folder.size(what), reason)
@@ -111,13 +112,5 @@ def _model(folder: StageFolder) -> list[str]:
     return [made for made in ("model", "logits") if folder.has_folder(made)]
 
 
-def _with_ancestors(stages: dict[str, str], store: Store) -> set[str]:
-    found: set[str] = set()
-    waiting = list(stages)
-    while waiting:
-        stage = waiting.pop()
-        if stage not in found:
-            found.add(stage)
-            recorded = store.folder(stage).read_json("stage.json") or {}
-            waiting += recorded.get("parents", {}).values()
-    return found
+def _recorded(stage: str, store: Store) -> dict[str, Any]:
+    return store.folder(stage).read_json("stage.json") or {}

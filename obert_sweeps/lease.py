@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import socket
 import threading
@@ -53,6 +54,11 @@ def process_start(pid: int) -> int | None:
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def this_process() -> str:
+    """How people call this process: what a lease says of its owner."""
+    return f"{platform.node()} process {os.getpid()}"
 
 
 def machine() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -137,13 +138,7 @@ class Planner:
         return self.catalogue[cell.baseline].model if cell.baseline else cell.model
 
     def ancestry(self, ids: Any) -> list[str]:
-        needed: set[str] = set()
-        waiting = list(ids)
-        while waiting:
-            stage = waiting.pop()
-            if stage not in needed:
-                needed.add(stage)
-                waiting.extend(self.stages[stage].parents.values())
+        needed = with_ancestors(ids, lambda stage: self.stages[stage].parents)
         return [i for i in self.stages if i in needed]
 
     def check_touched(self) -> None:
@@ -174,6 +169,18 @@ class Planner:
         globs = self.composer.preset["first"] or []
         chosen = [c for c in plan.selected() if any(fnmatchcase(c.cell.id, g) for g in globs)]
         return {i for c in chosen for i in c.stages}
+
+
+def with_ancestors(ids: Iterable[str], parents: Callable[[str], dict[str, str]]) -> set[str]:
+    """These stages and all they descend from; `parents` gives a stage's, by role."""
+    found: set[str] = set()
+    waiting = list(ids)
+    while waiting:
+        stage = waiting.pop()
+        if stage not in found:
+            found.add(stage)
+            waiting.extend(parents(stage).values())
+    return found
 
 
 def _seeds(request: Any) -> list[int]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .lease import Held
+from .lease import Held, this_process
 from .schema import RequestError, Stage
 from .store import StageFolder, Store
 from .tracker.base import Rebuilder
@@ -35,7 +33,7 @@ def rebuild(store: Store, make: Callable[[], Rebuilder], say: Callable[[str], No
     cannot be written: the next would not fare better, and each may take its time to fail.
     Raises RequestError where another process does the same just now.
     """
-    owner = f"sync, {platform.node()} process {os.getpid()}"
+    owner = f"sync, {this_process()}"
     try:
         with Store(str(store.root)).lease(FOLDER, owner):  # the runs lie on this machine
             return _rebuild(store, make(), say)

@@ -7,13 +7,13 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
+from .lease import this_process
 from .make import PACKAGE, make
 from .place.base import cannot_write
 from .schema import Interrupted, RequestError, Runtime, Stage, StageError, WorkerLost
 from .stage.base import Desk, Kind
 from .stage.benchmark import benchmark_stage
 from .stage.export import export_stage
-from .stage.once import holder
 from .stage.teacher_logits import teacher_logits_stage
 from .stage.train import train_stage
 from .store import Held, StageFolder, Store
@@ -49,7 +49,7 @@ def run_stage(
     try:
         if (result := _finished(folder, how)) is not None:
             return _outcome(result)
-        with folder.lease(holder()):
+        with folder.lease(this_process()):
             if (result := _finished(folder, how)) is not None:
                 return _outcome(result)
             return _attempt(spec, how, folder, group, str(store.root))

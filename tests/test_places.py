@@ -74,20 +74,25 @@ def test_files_are_written_read_listed_and_removed(place: Place, address: str) -
     assert again.size() == 0
 
 
-def test_of_many_who_create_a_file_one_does(address: str) -> None:
-    assert place_at(address).exclusive
+def one_creates(address: str, key: str, takers: int) -> None:
+    """Of so many who create a file at once one does, and its content is there."""
     won: list[int] = []
 
     def create(number: int) -> None:
-        if place_at(address).create("lease.1.json", str(number).encode()):
+        if place_at(address).create(key, str(number).encode()):
             won.append(number)
 
-    takers = [threading.Thread(target=create, args=(number,)) for number in range(12)]
-    for taker in takers:
-        taker.start()
-    for taker in takers:
-        taker.join()
-    assert len(won) == 1 and place_at(address).read("lease.1.json") == str(won[0]).encode()
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(takers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1 and place_at(address).read(key) == str(won[0]).encode()
+
+
+def test_of_many_who_create_a_file_one_does(address: str) -> None:
+    assert place_at(address).exclusive
+    one_creates(address, "lease.1.json", 12)
     assert place_at(address).names() == ["lease.1.json"]  # nothing is left of the trying out
 
 
@@ -237,18 +242,7 @@ def test_where_keys_cannot_be_created_one_driver_works(tmp_path: Path, monkeypat
     monkeypatch.setattr(BucketPlace, "settle_seconds", 0.2)
     address = f"forgetful://{uuid.uuid4().hex}/runs"
     assert not place_at(address).exclusive
-    won: list[int] = []
-
-    def create(number: int) -> None:
-        if place_at(address).create("key", str(number).encode()):
-            won.append(number)
-
-    takers = [threading.Thread(target=create, args=(number,)) for number in range(6)]
-    for taker in takers:
-        taker.start()
-    for taker in takers:
-        taker.join()
-    assert len(won) == 1 and place_at(address).read("key") == str(won[0]).encode()
+    one_creates(address, "key", 6)
 
     def store() -> Store:
         return Store(address, stale_after=5.0, beat_seconds=0.05)

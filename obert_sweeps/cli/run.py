@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from ..cell_records import CellRecords
 from ..compose import to_plain
+from ..lease import this_process
 from ..make import make
 from ..plan import Plan, make_plan
 from ..report import build, read_traces, run_links, terminal, write
@@ -39,7 +39,7 @@ def main(loaded: Loaded) -> int:
     notice(f"{len(plan.wanted())} stages, {len(plan.wanted()) - len(pending)} done already")
     if not store.place.exclusive:
         notice(f"{store.address} cannot keep drivers apart for certain: one at a time works in it")
-    owner = f"a driver, {platform.node()} process {os.getpid()}"
+    owner = f"a driver, {this_process()}"
     with store.sole_driver(owner), Uploads(loaded) as uploads:
         with Progress(pending, store) as progress:
             records = CellRecords(plan, store, tracker, progress.say)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from ..compose import to_plain
 from ..make import make
-from ..rebuild import Rebuilt, rebuild
+from ..rebuild import FOLDER, Rebuilt, rebuild
 from ..request import Loaded
 from ..schema import RequestError
 from ..store import Store
@@ -40,7 +40,7 @@ def told(found: Rebuilt, store: Store) -> str:
     parts = [f"{found.written} runs written", f"{found.there} as they should be"]
     if found.running:
         parts.append(f"{found.running} stages running (their own)")
-    line = f"{', '.join(parts)}: {store.root / 'wandb'}"
+    line = f"{', '.join(parts)}: {store.root / FOLDER}"
     if found.unwritten:
         line += f"\n{found.unwritten} not written: {found.reason}. The same command goes on."
     return line

@@ -35,17 +35,20 @@ def benchmark_stage(
     compute the right thing; it is named in `engine`. Where none did there is no speed, the scores
     are those of torch, and a remark says so. `benchmark` has all engines.
     """
-    if desk is None or (result := inherited(spec, how)) is not None:
-        return None if desk is None else result
+    if desk is None:
+        return None
+    if (result := inherited(spec, how)) is not None:
+        return result
     begun, plan = read_clocks(), Benchmark(**spec.recipe["benchmark"])
     how = how if plan.gpu else replace(how, device="cpu")
     device = prepare_torch(how)
     models = parent_models(spec, how)
     engines = [engine_of(leaf) for leaf in plan.engines]
+    config = check_checkpoint(str(models["start"]))
     report = benchmark(
         Plan(
             _sides(models),
-            random_inputs(_config(models["start"])["vocab_size"]),
+            random_inputs(config["vocab_size"]),
             [(batch, length) for batch, length in plan.shapes],
             plan.warmup,
             plan.repeats,
@@ -59,11 +62,11 @@ def benchmark_stage(
         if "figures" in row and not plan.gpu:
             engine = kind(**options, threads=how.threads)
             engine.load(models["start"])
-            row["metrics"] = _score(spec, how, plan, engine, models["start"])
+            longest = config["max_position_embeddings"]
+            row["metrics"] = _score(spec, how, plan, engine, models["start"], longest)
             engine.close()
-        for word in ("missing", "wrong"):
-            if word in row:
-                desk.folder.log(f"{row['engine']} is {word}: {row[word]}")
+        for word, reason in faults(row):
+            desk.folder.log(f"{row['engine']} is {word}: {reason}")
     start = Store(how.store).result(spec.parents["start"]) or {}
     best = fastest(report["engines"])
     remark = {} if best else {"remark": none_ran(report["engines"])}
@@ -86,14 +89,14 @@ def fastest(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     return max(right, key=lambda row: _timed(row["figures"][0])["throughput"], default=None)
 
 
+def faults(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """What kept an engine from being timed: missing or wrong, and why."""
+    return [(word, row[word]) for word in ("missing", "wrong") if word in row]
+
+
 def none_ran(rows: list[dict[str, Any]]) -> str:
     """Why there is no speed, engine by engine."""
-    reasons = [
-        f"{row['engine']} is {word} ({row[word]})"
-        for row in rows
-        for word in ("missing", "wrong")
-        if word in row
-    ]
+    reasons = [f"{row['engine']} is {word} ({why})" for row in rows for word, why in faults(row)]
     return f"no engine ran it, and scores are those of training: {'; '.join(reasons)}"
 
 
@@ -119,17 +122,13 @@ def _sides(models: dict[str, Path]) -> dict[str, Path]:
     return {"dense": models["start"]}
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    return check_checkpoint(str(folder))
-
-
 def _score(
-    spec: Stage, how: Runtime, plan: Benchmark, engine: Any, folder: Path
+    spec: Stage, how: Runtime, plan: Benchmark, engine: Any, folder: Path, longest: int
 ) -> dict[str, float | None]:
     """The task's metrics over the validation rows, computed by the engine."""
     task = make(spec.recipe["task"], how.allow_targets, Task)  # type: ignore[type-abstract]
     encoder = make(spec.recipe["model"], how.allow_targets, Encoder)  # type: ignore[type-abstract]
     data = Data(task, encoder.tokenizer(str(folder)), 1, spec.seed, None, plan.max_eval_rows)
-    model = EngineModel(engine, _config(folder)["max_position_embeddings"])
+    model = EngineModel(engine, longest)
     found = evaluate(model, task, data, torch.device("cpu"))
     return finite({name: found[name] for name in task.metrics if name in found})

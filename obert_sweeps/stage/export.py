@@ -29,8 +29,10 @@ ROWS = 4  # of the first evaluation split, on which the files must agree with to
 
 def export_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -> Result | None:
     """Write model/; measured are the metrics of what is exported, `file_mb` and `compression`."""
-    if desk is None or (result := inherited(spec, how)) is not None:
-        return None if desk is None else result
+    if desk is None:
+        return None
+    if (result := inherited(spec, how)) is not None:
+        return result
     if (mend := OnnxRuntime.missing()) is not None:  # it writes and checks the files
         raise StageError(f"a model cannot be exported: {mend}")
     begun, how = read_clocks(), replace(how, device="cpu")

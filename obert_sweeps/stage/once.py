@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..lease import this_process
 from ..place.base import fault
 from ..store import Held, StageFolder
 
 _LOOK_SECONDS = 0.5  # how often one who waits looks again
-
-
-def holder() -> str:
-    """What a lease of this process says of who has it."""
-    return f"{platform.node()} process {os.getpid()}"
 
 
 def found(folder: StageFolder, name: str, fits: Callable[[Path], bool]) -> Path | None:
@@ -38,7 +32,7 @@ def made_once(
     """
     while (place := found(folder, name, fits)) is None:
         try:
-            with folder.lease(holder()):
+            with folder.lease(this_process()):
                 if found(folder, name, fits) is None:
                     with folder.new_folder(name) as part:
                         make(part)

@@ -24,10 +24,9 @@ from ..store import Store
 from ..task.base import Task
 from ..train.batches import Data
 from ..train.evaluate import row_logits
-from ..train.journal import cost, read_clocks
+from ..train.journal import cost, read_clocks, spent_since
 from ..train.machine import environment, prepare_torch
 from ..train.start import load_teacher
-from ..train.state import Spent
 from ..train.teacher import (
     LiveTeacher,
     Teacher,
@@ -106,14 +105,13 @@ def teacher_logits_stage(
         return None
     with desk.folder.new_folder(FOLDER) as part:
         asked.answer(part)
-    wall, cpu = (now - then for now, then in zip(read_clocks(), clocks, strict=True))
     return {
         "id": spec.id,
         "status": "done",
         "metrics": {},
         "final_metrics": {},
         "rows": len(data.train),
-        "cost": cost(Spent(wall, cpu), device, group.size),
+        "cost": cost(spent_since(clocks), device, group.size),
         "environment": environment(how, device, group.size),
     }
 

@@ -112,6 +112,12 @@ def running_on(host: Host, store: Store, plan: list[Stage]) -> str | None:
     return None
 
 
+def end_wholly(cluster: Cluster) -> None:
+    cluster.end()
+    took = wait_until(lambda: not processes_with(cluster.mark), 90)
+    print(f"nothing of Ray's {took:.1f} s after the cluster was ended")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_node_dies_and_one_is_cut_off_and_the_sweep_ends_the_same(
@@ -147,9 +153,7 @@ def test_a_node_dies_and_one_is_cut_off_and_the_sweep_ends_the_same(
     for planned in plan:
         expected = Store(str(tmp_path / "calm")).result(planned.id)
         assert store.result(planned.id)["metrics"] == expected["metrics"]  # type: ignore[index]
-    cluster.end()
-    took = wait_until(lambda: not processes_with(cluster.mark), 90)
-    print(f"nothing of Ray's {took:.1f} s after the cluster was ended")
+    end_wholly(cluster)
 
 
 @pytest.mark.slow
@@ -167,9 +171,7 @@ def test_a_killed_driver_leaves_no_worker_on_any_host(tmp_path: Path, cluster: C
         print(f"no worker {took:.1f} s after the driver was killed")
     finally:
         reap(driver)
-    cluster.end()
-    took = wait_until(lambda: not processes_with(cluster.mark), 90)
-    print(f"nothing of Ray's {took:.1f} s after the cluster was ended")
+    end_wholly(cluster)
 
 
 @pytest.mark.slow
