@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,6 +13,8 @@ from torch import nn
 
 from ..schema import RequestError, StageError
 from .check import check_checkpoint
+
+_QUIET = threading.Lock()
 
 HEADS = ("classification", "regression", "span", "mlm")
 
@@ -241,22 +244,28 @@ def _with_pooler(masked: Any) -> Any:
 
 
 def quiet() -> AbstractContextManager[None]:
-    """Within it transformers neither warns of new heads nor draws progress bars."""
+    """Within it transformers neither warns of new heads nor draws progress bars.
+
+    For one thread at a time: these are settings of the process. And transformers alters its own
+    classes while it loads a model; two threads at once can leave them altered, after which every
+    masked-language model of the process has an untied head.
+    """
     from contextlib import contextmanager
 
     from transformers.utils import logging
 
     @contextmanager
     def silenced() -> Any:
-        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            logging.set_verbosity(level)
-            if bars:
-                logging.enable_progress_bar()
+        with _QUIET:
+            level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
+            try:
+                yield
+            finally:
+                logging.set_verbosity(level)
+                if bars:
+                    logging.enable_progress_bar()
 
     return silenced()
 

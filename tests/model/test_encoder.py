@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,22 @@ def test_half_precision_without_mlm_head_gets_one_tied_to_the_embeddings(tmp_pat
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert model.cls.predictions.decoder.weight is embeddings
     assert torch.equal(embeddings, halves["embeddings.word_embeddings.weight"].float())
+
+
+def test_models_loaded_by_several_threads_leave_later_ones_tied(tmp_path: Path) -> None:
+    encoder = Bert(name="tiny", path=str(checkpoint(tmp_path)))
+
+    def load() -> None:
+        for _ in range(5):
+            encoder.build("classification", 2)
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    model = tiny().build("mlm", 0)
+    assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
 
 
 def test_dropped_layers_stay_dropped_when_saved_and_loaded(tmp_path: Path) -> None:
