@@ -79,11 +79,13 @@ class Composer:
         for role, stage in leaf["stages"].items():
             node = OmegaConf.structured(_empty(stage, f"schedule '{name}', stage '{role}'"))
             node = strict_merge(node, stage, f"schedule '{name}', stage '{role}'")
-            if overlay.get(role):
-                node = strict_merge(node, overlay[role], f"preset.stages.{role}")
-                self.touched.add(f"preset.stages.{role}")
-                if self.choices.get("schedule") == schedule:  # the user's word is the last
-                    node = self._restate(node, role)
+            every = ["*"] if stage.get("kind", "train") == "train" else []
+            for key in [*every, role]:
+                if overlay.get(key):
+                    node = strict_merge(node, overlay[key], f"preset.stages.{key}")
+                    self.touched.add(f"preset.stages.{key}")
+            if self.choices.get("schedule") == schedule:  # the user's word is the last
+                node = self._restate(node, role)
             links[role] = OmegaConf.to_object(node)  # type: ignore[assignment]
         assumed = {k: v for k, v in leaf["assumed"].items() if k.split(".")[0] in links}
         target = 0.0 if cell.pattern == "dense" else self.sparsity_of(cell)["level"]
