@@ -237,6 +237,24 @@ def test_missing_data_block_a_cell_and_leave_the_others(shared_dir) -> None:
     assert "cola" in blocked["cola"] and "not at hand" in blocked["cola"]
 
 
+def test_a_presets_word_for_every_stage_yields_to_its_word_for_one(shared_dir) -> None:
+    small = plan(
+        "preset=small",
+        f"data_root={shared_dir / 'data'}",
+        "model=bert_base",
+        f"model.path={shared_dir / 'models' / 'minilm-l6'}",
+        "cells=['t4/sst2/*','t5/sst2/*']",
+        "+preset.stages.movement.group_by_length=7",
+    )
+    found: dict[str, set[int]] = {}
+    for stage in small.stages.values():
+        rows = stage.recipe.get("training", {}).get("group_by_length")
+        found.setdefault(stage.tags["role"], set()).add(rows)
+    assert found["pretrain"] == found["upstream"] == found["ofa_upstream"] == {0}
+    assert found["movement"] == {7}
+    assert found["dense"] == found["platon"] == found["transfer"] == {50}
+
+
 def test_encoder_weights_are_the_published_counts() -> None:
     base = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072}
     large = {"num_hidden_layers": 24, "hidden_size": 1024, "intermediate_size": 4096}
