@@ -31,13 +31,14 @@ def claim_entries(
     """
     selected = {name for name, plan in plans.items() if plan.selected}
     tables = {plans[name].cell.table for name in selected}
+    as_published = not any(plans[name].comparison for name in selected)
     found = []
     for claim in claims:
         leaning = None
         if claim.audit is not None:
             if claim.table not in tables:
                 continue
-            verdict, evidence = decide(claim, audit, entries)
+            verdict, evidence = decide(claim, audit, entries, as_published)
         else:
             if not selected.intersection(claim.cells()):
                 continue

@@ -10,8 +10,16 @@ from ..catalogue.claims import Claim
 Decided = tuple[str, list[dict[str, Any]]]  # held | broken | undecided, and on what
 
 
-def decide(claim: Claim, audit: Mapping[str, Any], entries: list[dict[str, Any]]) -> Decided:
-    """The claim's rule on the audit's groups and on the cells of the report."""
+def decide(
+    claim: Claim, audit: Mapping[str, Any], entries: list[dict[str, Any]], as_published: bool
+) -> Decided:
+    """The claim's rule on the audit's groups and on the cells of the report.
+
+    Whether a method is tuned is a matter of its published recipes: where others were given to all
+    methods alike, nothing is decided of that.
+    """
+    if claim.audit in ("tuned", "tuning_free") and not as_published:
+        return "undecided", []
     groups = [group for group in audit["methods"] if group["table"] == claim.table]
     if claim.audit == "one_shot":
         return _one_shot(claim, entries)

@@ -135,3 +135,12 @@ def test_that_a_competitor_is_tuned_is_a_claim_too():
     assert verdict(fake) == "broken"  # equal recipes
     set_knob(fake, "t5/mrpc/bert_base/platon/90", "method", "beta2", 0.95)
     assert verdict(fake) == "held"
+
+
+def test_at_an_equal_budget_nothing_is_said_of_whose_recipes_are_tuned():
+    fake = sweep()
+    for plan in fake.cells.values():
+        plan.comparison = None if plan.cell.method == "dense" else "at equal budget"
+    claims = {c["id"]: (c["verdict"], c["evidence"]) for c in build(fake, fake)["claims"]}
+    assert claims["t5/no-tuning"] == claims["t5/platon-is-tuned"] == ("undecided", [])
+    assert claims["t5/no-distillation"][0] == "held"
