@@ -64,6 +64,8 @@ def hashed_part(recipe: dict[str, Any]) -> dict[str, Any]:
         else _without_later(part, value)
         for part, value in recipe.items()
     }
+    if not recipe.get("training", {}).get("epochs", 1):  # no batch, so none by length
+        parts["training"] = {k: v for k, v in parts["training"].items() if k != "group_by_length"}
     if parts.get("training", {}).get("pruning"):
         pruning = _without_later("pruning", parts["training"]["pruning"])
         parts["training"] = {**parts["training"], "pruning": pruning}

@@ -255,6 +255,19 @@ def test_a_presets_word_for_every_stage_yields_to_its_word_for_one(shared_dir) -
     assert found["dense"] == found["platon"] == found["transfer"] == {50}
 
 
+def test_how_rows_are_dealt_says_nothing_of_a_stage_that_takes_no_batch() -> None:
+    def last(group: int) -> str:
+        cell = "cells=t1/squad/bert_base/magnitude/2of4"
+        roles = ("dense", "oneshot")
+        words = [
+            f"+preset.stages.{role}.group_by_length={group * (role == 'oneshot')}" for role in roles
+        ]
+        planned = plan("preset=demo", "seeds=1", cell, *words)
+        return next(iter(planned.cells["t1/squad/bert_base/magnitude/2of4"].finals.values()))
+
+    assert last(0) == last(50)
+
+
 def test_encoder_weights_are_the_published_counts() -> None:
     base = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072}
     large = {"num_hidden_layers": 24, "hidden_size": 1024, "intermediate_size": 4096}
