@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import kill_all
 
 
 def _ip(*words: str) -> None:
@@ -50,11 +50,7 @@ class Host:
 
     def kill(self) -> None:
         """As if the power went: all its processes at once."""
-        for pid in self.pids():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        kill_all(self.pids())
 
 
 @contextmanager

@@ -257,13 +257,10 @@ def test_a_presets_word_for_every_stage_yields_to_its_word_for_one(shared_dir) -
 
 def test_how_rows_are_dealt_says_nothing_of_a_stage_that_takes_no_batch() -> None:
     def last(group: int) -> str:
-        cell = "cells=t1/squad/bert_base/magnitude/2of4"
-        roles = ("dense", "oneshot")
-        words = [
-            f"+preset.stages.{role}.group_by_length={group * (role == 'oneshot')}" for role in roles
-        ]
-        planned = plan("preset=demo", "seeds=1", cell, *words)
-        return next(iter(planned.cells["t1/squad/bert_base/magnitude/2of4"].finals.values()))
+        cell = "t1/squad/bert_base/magnitude/2of4"
+        word = f"+preset.stages.oneshot.group_by_length={group}"
+        planned = plan("preset=demo", "seeds=1", f"cells={cell}", word)
+        return next(iter(planned.cells[cell].finals.values()))
 
     assert last(0) == last(50)
 

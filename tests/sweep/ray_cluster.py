@@ -16,7 +16,7 @@ from typing import Any
 
 from hosts import Host, hosts
 from plans import PYTHONPATH, start_driver
-from test_ray_tune import processes_with, wait_until
+from processes import processes_with, wait_until
 
 from obert_sweeps.schema import Stage
 

@@ -7,7 +7,6 @@ Not part of `make check`, since it runs the demo twice (about 20 minutes of two 
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import kill_all, reap, wait_until
 from ray_cluster import Cluster, end_wholly, ray_cluster, stage_processes
-from test_ray_tune import reap, wait_until
 
 NODE_AFTER, DRIVERS_AFTER = 30, (20, 60)  # finished stages
 EVERY_SECONDS = 20.0
@@ -60,11 +59,7 @@ class Killer(threading.Thread):
         random.seed(1)
         while not self.done.wait(EVERY_SECONDS):
             if there := sorted(stage_processes(self.cluster)):
-                try:
-                    os.kill(random.choice(there), signal.SIGKILL)
-                    self.killed += 1
-                except ProcessLookupError:
-                    continue
+                self.killed += kill_all([random.choice(there)])
 
 
 @pytest.mark.long

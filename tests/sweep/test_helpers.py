@@ -9,7 +9,7 @@ import pytest
 import torch
 from faulty import pids
 from plans import read_events, start_driver
-from test_ray_tune import processes_with, reap, wait_until
+from processes import processes_with, reap, wait_until
 from tiny_bert import CONFIG
 from tiny_stage import MAGNITUDE, ONE_SHOT, masks, run, stage, weights
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import pytest
 from hosts import Host
 from plans import read_events, stage, start_driver
+from processes import kill_all, processes_with, reap, wait_until
 from ray_cluster import Cluster, end_wholly, ray_cluster, stage_processes
-from test_ray_tune import processes_with, reap, wait_until
 
 from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
@@ -105,8 +104,7 @@ def test_a_lost_head_ends_the_driver_and_another_cluster_goes_on(
     driver = cluster.drive(root, log, plan)
     try:
         wait_until(lambda: any(running_on(host, store, plan) for host in cluster.hosts[1:]), 200)
-        for pid in processes_with(f"{cluster.folder}/{cluster.hosts[0].name}/"):
-            os.kill(pid, signal.SIGKILL)
+        kill_all(processes_with(f"{cluster.folder}/{cluster.hosts[0].name}/"))
         took = wait_until(lambda: driver.poll() is not None, 120)
         print(f"the driver ended {took:.1f} s after its head was lost")
         assert driver.returncode not in (0, None)
