@@ -14,7 +14,7 @@ WORKDIR /opt/obert-sweeps
 # The dependencies first: they change less often than the code.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY obert_sweeps/__init__.py obert_sweeps/__init__.py
-RUN mkdir conf launchers && pip install -c constraints.txt '.[deploy,cluster]' \
+RUN mkdir conf launchers && pip install -c constraints.txt '.[deploy,cluster,s3]' \
  && pip uninstall -y obert-sweeps
 
 COPY obert_sweeps obert_sweeps
