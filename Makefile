@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
-setup: $(READY)  ## .venv with everything for development (about two minutes, once)
+setup: $(READY)  ## .venv with everything for development (about three minutes, once)
 
 $(READY): pyproject.toml constraints.txt
-	@echo "setting up $(VENV) with $(PYTHON): about two minutes and 2 GB, once"
+	@echo "setting up $(VENV) with $(PYTHON): about three minutes and 3 GB, once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,deploy]'
 	@touch $@

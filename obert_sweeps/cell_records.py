@@ -69,6 +69,7 @@ class CellRecords:
         values, printed = dict(entry["measured"]), dict(cell.published)
         record = {
             **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method", "sparsity")},
+            "settings": list(cell.settings),
             "seed": seed,
             "stages": ancestors(planned.finals[seed], self.plan.stages),
             "measured": values,

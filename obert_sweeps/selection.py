@@ -5,10 +5,14 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
+from hydra.core.override_parser.types import Override
+
 from .catalogue.cell import Cell
 from .catalogue.tables import cells as catalogue_cells
-from .request import Loaded
+from .request import CHAIN_GROUPS, LEAF_GROUPS, Loaded
 from .schema import RequestError
+
+_SETTINGS = ("preset", "budget", "base_seed", "vary", "data_root")
 
 
 def select(loaded: Loaded) -> list[Cell]:
@@ -78,7 +82,16 @@ def own_cell(loaded: Loaded) -> Cell:
         schedule=schedule,
         distill=loaded.choices.get("distill", "none"),
         baseline=None,
+        settings=tuple(sorted(o.input_line or "" for o in loaded.overrides if _is_setting(o))),
     )
+
+
+def _is_setting(override: Override) -> bool:
+    """Whether it makes another cell of one's own that its id does not tell from this one."""
+    key = override.key_or_group
+    group = key.partition(".")[0]
+    chosen = key in CHAIN_GROUPS or (group in LEAF_GROUPS and group != key)
+    return key != "sparsity.level" and (chosen or group in _SETTINGS)
 
 
 def _tables(table: Any) -> list[int]:

@@ -2,7 +2,7 @@
 
     ROOT/stages/<id>/ stage.json lease.<n>.json metrics.jsonl log.txt checkpoint-<step>/ model/
                       failure.json result.json
-    ROOT/cells/<cell id>.seed<seed>.json    ROOT/report/    ROOT/replay/
+    ROOT/cells/<cell id>[.<settings>].seed<seed>.json    ROOT/report/    ROOT/replay/
 
 A file or folder appears whole or not at all (see `place`). `result.json` is written last and by the
 lease's holder only; its presence is success.
@@ -10,6 +10,7 @@ lease's holder only; its presence is success.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -67,9 +68,14 @@ class Store:
         return failure if isinstance(failure, dict) else None
 
     def write_cell(self, record: dict[str, Any]) -> None:
-        """`record` needs `id` and `seed`; a second writing replaces the first."""
-        slug = re.sub(r"[^A-Za-z0-9_-]+", ".", str(record["id"]))
-        self.place.write(f"cells/{slug}.seed{int(record['seed'])}.json", json_bytes(record))
+        """`record` needs `id` and `seed`, and is told by them and its `settings`, if it has any.
+
+        A second writing replaces the first.
+        """
+        name = re.sub(r"[^A-Za-z0-9_-]+", ".", str(record["id"]))
+        if settings := record.get("settings"):
+            name += "." + hashlib.sha256(json_bytes(settings)).hexdigest()[:8]
+        self.place.write(f"cells/{name}.seed{int(record['seed'])}.json", json_bytes(record))
 
     def cells(self) -> list[dict[str, Any]]:
         names = [name for name in self.place.names("cells") if name.endswith(".json")]

@@ -141,7 +141,8 @@ class Cell:
 
     `published` maps each printed metric to its value, None where the document prints NA;
     `converges` is False where that NA means "does not converge". `reading_error` is the half-width,
-    in points, of what a value read off a figure may be wrong by.
+    in points, of what a value read off a figure may be wrong by. `settings` is what was said of a
+    cell of one's own beyond its id: it tells those apart that have the same.
     """
 
     id: str
@@ -159,6 +160,7 @@ class Cell:
     baseline: str | None  # id of the dense cell of its own table; None for that cell itself
     converges: bool = True
     reading_error: float = 0.0
+    settings: tuple[str, ...] = ()
 
     def listing(self) -> dict[str, Any]:
         """The row `ls format=json` prints for this cell."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..cost import fisher_rows
 from ..schema import Stage
-from .source import CellPlan, StoreView, ancestors
+from .source import CellPlan, StoreView, ancestors, dense_stages
 
 QUANTITIES = (
     "epochs",
@@ -37,8 +37,7 @@ def effort(
     `epochs` and `fisher_gradients` are those of the recipes; `examples` are optimiser steps taken
     times batch size, on the cell's task and upstream; seconds are summed over stages, not elapsed.
     """
-    baseline = plans.get(plan.cell.baseline or "")
-    shared = set(baseline.stages) if baseline is not None else set()
+    shared = set(dense_stages(plan, plans, stages))
     of_seeds = []
     for final in plan.finals.values():
         own = [stages[i] for i in ancestors(final, stages) if i in stages and i not in shared]

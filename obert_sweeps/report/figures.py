@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,12 +61,14 @@ MARKS = {
     "platon": Mark("#d55e00", "D", "◆"),
     "lottery": Mark("#cc79a7", "P", "✚"),
     "prune_ofa": Mark("#a08000", "X", "✖"),
+    "random": Mark("#8c8c8c", "x", "×"),
 }
-OTHER = Mark(INK, "*", "★")
+# Of methods that nobody foresaw: by name, so that one looks the same in every report.
+OTHERS = [Mark(INK, "*", "★"), Mark(INK, "h", "⬢"), Mark(INK, "p", "⬟"), Mark(INK, "d", "♦")]
 
 
 def mark(method: str) -> Mark:
-    return MARKS.get(method, OTHER)
+    return MARKS.get(method) or OTHERS[crc32(method.encode()) % len(OTHERS)]
 
 
 @dataclass(frozen=True)

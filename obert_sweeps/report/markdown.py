@@ -24,12 +24,12 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines += _remarks(entries)
     if report["neighbours"]:
         lines += ["## Beside them in this store", ""]
-        head = ("cell", "% pruned", "measured", "of its dense model", "seeds")
         lines += _table(
-            head,
+            ("cell", "with", "% pruned", "measured", "of its dense model", "seeds"),
             (
                 (
                     row["id"],
+                    " ".join(row["settings"]),
                     f"{100 * row['sparsity']:g}",
                     words.scores(row),
                     words.share(row["recovery"]),

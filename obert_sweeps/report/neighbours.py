@@ -7,31 +7,38 @@ from statistics import fmean
 from typing import Any
 
 from ..catalogue.cell import primary_metric
-from .source import CellPlan, PlanView, StoreView
+from .source import CellPlan, PlanView, StoreView, dense_stages
 
 Record = Mapping[str, Any]
+Key = tuple[str, tuple[str, ...]]  # id and settings
 
 
 def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> list[dict[str, Any]]:
     """One row for each cell of `records` (STORE/cells) that an own cell of the plan compares with.
 
     These are of the same task and model and share a stage with it: the model they start from. A
-    row: id, method, sparsity, seeds, measured (means), recovery (share of the own cell's dense
-    model, None without one), selected (it is of this request), stage (of its last seed). Ordered
-    by task, sparsity and score, best first.
+    row: id, settings (of an own cell, what not all the others have), method, sparsity, seeds,
+    measured (means), recovery (share of the own cell's dense model, None without one), selected (it
+    is of this request), stage (of its last seed). Ordered by task, sparsity and score, best first.
     """
-    found: dict[str, list[Record]] = {}
-    dense: dict[str, float | None] = {}
-    selected = {name for name, cell in plan.cells.items() if cell.selected}
+    found: dict[Key, list[Record]] = {}
+    dense: dict[Key, float | None] = {}
+    cells = plan.cells.values()
+    selected = {(cell.cell.id, cell.cell.settings) for cell in cells if cell.selected}
     own = [cell for cell in plan.cells.values() if cell.selected and cell.cell.table == 0]
     for record in records:
         for cell in own:
             alike = (record["task"], record["model"]) == (cell.cell.task, cell.cell.model)
             if alike and set(record["stages"]) & set(cell.stages):
-                found.setdefault(record["id"], []).append(record)
-                dense.setdefault(record["id"], _dense_score(cell, plan, store))
+                key = (record["id"], tuple(record.get("settings", ())))
+                found.setdefault(key, []).append(record)
+                dense.setdefault(key, _dense_score(cell, plan, store))
                 break
-    rows = [_row(same, dense[name], name in selected) for name, same in found.items()]
+    rows = [_row(same, dense[key], key in selected) for key, same in found.items()]
+    said = [set(row["settings"]) for row in rows if row["settings"]]
+    common = set.intersection(*said) if len(said) > 1 else set()
+    for row in rows:
+        row["settings"] = [one for one in row["settings"] if one not in common]
     rows.sort(key=lambda row: (row["task"], row["sparsity"], -_score(row)))
     return rows if len(rows) > 1 else []
 
@@ -47,6 +54,7 @@ def _row(records: list[Record], dense: float | None, selected: bool) -> dict[str
     measured = {name: fmean(values) for name, values in columns.items()}
     score = measured.get(primary_metric(last["task"]))
     return row | {
+        "settings": last.get("settings", []),
         "seeds": sorted(record["seed"] for record in records),
         "measured": measured,
         "recovery": score / dense if score is not None and dense else None,
@@ -60,11 +68,7 @@ def _score(row: Mapping[str, Any]) -> float:
 
 
 def _dense_score(cell: CellPlan, plan: PlanView, store: StoreView) -> float | None:
-    """Of the last dense model of the cell's task that it is made of."""
-    for stage_id in reversed(cell.stages):
-        tags = plan.stages[stage_id].tags
-        if (tags.get("task"), tags.get("sparsity")) == (cell.cell.task, "dense"):
-            metrics = (store.result(stage_id) or {}).get("metrics") or {}
-            score = metrics.get(primary_metric(cell.cell.task))
-            return None if score is None else float(score)
-    return None
+    made_of = dense_stages(cell, plan.cells, plan.stages)
+    result = store.result(made_of[-1]) if made_of else None
+    score = ((result or {}).get("metrics") or {}).get(primary_metric(cell.cell.task))
+    return None if score is None else float(score)

@@ -79,6 +79,28 @@ def ancestors(stage_id: str, stages: Mapping[str, Stage]) -> list[str]:
     return list(seen)
 
 
+def dense_stages(
+    cell_plan: CellPlan, plans: Mapping[str, CellPlan], stages: Mapping[str, Stage]
+) -> list[str]:
+    """What the dense model that a cell is compared with is made of, itself last; may be empty.
+
+    In the document that is its row's. A cell of one's own has no row: there it is what was trained
+    on the cell's task and nothing pruned has gone into, the last of them where there are several.
+    """
+    baseline = plans.get(cell_plan.cell.baseline or "")
+    if baseline is not None:
+        return list(baseline.stages)
+    if cell_plan.cell.table or cell_plan.cell.method == "dense":
+        return []
+    found: dict[str, None] = {}
+    for stage in (stages[i] for i in cell_plan.stages if i in stages):
+        if stage.tags.get("task") == cell_plan.cell.task and "training" in stage.recipe:
+            made_of = ancestors(stage.id, stages)
+            if all(stages[i].tags.get("sparsity") == "dense" for i in made_of):
+                found |= dict.fromkeys(made_of)
+    return list(found)
+
+
 def kind_of(stage: Stage) -> str:
     """A stage's part in its chain; the rounds of a lottery ticket are one kind."""
     role = stage.tags.get("role") or str(stage.recipe.get("kind", ""))

@@ -63,6 +63,46 @@ def test_a_new_method_stands_among_its_competitors():
         assert "Beside them in this store" in text and "95.6%" in text
 
 
+def test_cells_of_one_id_are_told_by_what_was_said_of_them():
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    fake.cells[OWN].cell = replace(fake.cells[OWN].cell, settings=("preset=demo", "schedule=a"))
+    records = [
+        record(OWN, 80.0, [shared, last]) | {"settings": ["preset=demo", "schedule=a"]},
+        record(OWN, 85.0, [shared, "x"]) | {"settings": ["preset=demo", "schedule=b"]},
+        record(OWN, 85.0, [shared, "y"], seed=2) | {"settings": ["preset=demo", "schedule=b"]},
+        record(DENSE, 90.0, [shared], level=0.0),
+    ]
+    report = build(fake, fake, records)
+    rows = [(r["settings"], r["seeds"], r["selected"]) for r in report["neighbours"]]
+    assert rows == [([], [1], False), (["schedule=b"], [1, 2], False), (["schedule=a"], [1], True)]
+    assert "schedule=b" in html(report) and "schedule=b" in markdown(report)
+
+
+def test_what_a_dense_model_took_is_not_the_methods_own_effort():
+    fake = own_sweep()
+    (entry,) = (e for e in build(fake, fake)["cells"] if e["id"] == OWN)
+    assert entry["effort"]["epochs"] == 8  # of 16 with the dense model's
+    assert entry["effort"]["cpu_seconds"] == 1.5
+
+
+def test_a_teachers_logits_and_a_quantised_model_are_no_dense_model():
+    """Both are named dense, since no method prunes in them."""
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    logits = replace(fake.stages[shared], id="logits", parents={"model": shared}, recipe={})
+    quantised = replace(fake.stages[shared], id="quantised", parents={"start": last})
+    fake.stages |= {"logits": logits, "quantised": quantised}
+    fake.results["quantised"] = fake.results[last]
+    fake.cells[OWN].stages[1:] = ["logits", last, "quantised"]
+    fake.cells[OWN].finals = {1: "quantised"}
+    records = [
+        record(OWN, 80.0, [shared, "quantised"]),
+        record(DENSE, 90.0, [shared], level=0.0),
+    ]
+    assert [r["recovery"] for r in build(fake, fake, records)["neighbours"]] == [1.0, 80 / 90]
+
+
 def test_nobody_to_compare_with_is_no_table():
     fake = own_sweep()
     assert build(fake, fake, [record(OWN, 80.0, fake.cells[OWN].stages)])["neighbours"] == []

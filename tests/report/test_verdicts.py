@@ -106,6 +106,15 @@ def test_noise_does_not_pass_for_agreement():
     assert noisy.seeds_to_decide is None  # the published draw itself would be that noisy
 
 
+def test_seeds_that_all_give_the_same_are_no_certainty():
+    """One dense model pruned at once by magnitude, under three seeds."""
+    same = judge([94.67] * 3, 94.67, 1.0)
+    assert (same.verdict, same.half_width, same.seeds_to_decide) == ("undecided", None, None)
+    assert "the same for all seeds" in same.reason
+    assert mean_interval([94.67] * 3) is None
+    assert judge([94.67] * 3, 94.67, 1.0, s_pub=0.2).verdict == "reproduced"
+
+
 def test_more_seeds_are_asked_for_where_they_would_decide():
     pair = judge([79.9, 80.1], 80.0, 1.0)
     assert pair.verdict == "undecided"
@@ -122,6 +131,7 @@ def test_the_whole_interval_must_lie_beyond_the_margin():
 
 @given(values, st.floats(50, 100), st.floats(0.1, 5))
 def test_verdicts_follow_the_rule(drawn, published, margin):
+    assume(stdev(drawn) > 0)
     found = judge(drawn, published, margin)
     low, high = found.difference - found.half_width, found.difference + found.half_width
     assume(min(abs(abs(x) - margin) for x in (low, high, found.half_width)) > 1e-6)
