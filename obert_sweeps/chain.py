@@ -145,6 +145,17 @@ class Chain:
         link = self.links[role]
         return isinstance(link, Link) and link.method == "cell"
 
+    def pruned(self, role: str, recipe: dict[str, Any], parents: dict[str, str]) -> dict[str, str]:
+        """By which method and how far the model is pruned that comes of a stage."""
+        sparsity = sparsity_label(recipe["sparsity"])
+        if sparsity == "dense":  # what follows a pruning stage keeps its masks
+            for part in ("masks", "start"):
+                before = self.planner.stages[parents[part]].tags if part in parents else {}
+                if before.get("sparsity", "dense") != "dense":
+                    return {key: before[key] for key in ("method", "sparsity")}
+        own = self.prunes(role) or "training" not in recipe
+        return {"method": self.cell.method if own else "dense", "sparsity": sparsity}
+
     def make(
         self,
         stage_id: str,
@@ -156,7 +167,7 @@ class Chain:
         config: dict[str, Any],
         provenance: dict[str, Any],
     ) -> Stage:
-        planner, cell = self.planner, self.cell
+        planner = self.planner
         rows = planner.inputs.data_of(recipe["task"]).rows
         check_pruning_fits(role, recipe, rows)
         check_benchmark(role, recipe, config)
@@ -165,8 +176,7 @@ class Chain:
         tags = {
             "task": recipe["task"]["name"],
             "model": recipe["model"]["name"],
-            "method": cell.method if self.prunes(role) or "training" not in recipe else "dense",
-            "sparsity": sparsity_label(recipe["sparsity"]),
+            **self.pruned(role, recipe, parents),
             "role": role,
         }
         return Stage(
