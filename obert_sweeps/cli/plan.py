@@ -1,4 +1,4 @@
-"""`plan`: before anything is paid for: stages, sharing, GPU-hours, disk, what is missing."""
+"""`plan`: before anything is paid for: stages, sharing, time, disk, what is missing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from rich.table import Table
 
 from ..cost import Measured
 from ..plan import Plan, make_plan
-from ..report.words import duration
 from ..request import Loaded
 from ..schema import Stage
 from ..store import Store
+from ..sweep.progress import duration
 from ..to_run import to_run
 from .answer import console, print_json
+
+_TOLD_GPU_HOURS = 0.01  # a plan of fewer is for a CPU
 
 
 def main(loaded: Loaded) -> int:
@@ -86,25 +88,28 @@ def describe(plan: Plan, done: set[str], rates: Measured) -> dict[str, Any]:
 def show(plan: Plan, document: dict[str, Any]) -> None:
     totals = document["totals"]
     out = console()
-    table = Table("stage", "model", "count", "cells", "done", "GPU-hours", "disk", box=None)
+    spent = "GPU-hours" if totals["gpu_hours"] >= _TOLD_GPU_HOURS else "time"
+    table = Table("stage", "model", "count", "cells", "done", spent, "disk", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in by_kind(plan.wanted(), document):
+    for row in by_kind(plan.wanted(), document, spent):
         table.add_row(*row)
+    hours = f"{totals['gpu_hours']:.3g} A100-hours, or " if spent == "GPU-hours" else ""
+    how = "by what such models have been seen to take"
+    if totals["by_measured_rates"]:
+        how = (
+            f"{totals['by_measured_rates']} of them at the rates of {totals['measured_stages']}"
+            " finished stages in this store"
+        )
     out.print(table)
     out.print(
         f"\n{totals['cells']} cells, {len(plan.seeds)} seed(s), preset {plan.preset}: "
         f"{totals['stages']} stages ({totals['stages_without_sharing']} without sharing), "
         f"{totals['finished']} done.\n"
         f"Compared {document['comparison']}.\n"
-        f"To do: about {totals['gpu_hours']:.3g} A100-hours, "
+        f"To do: about {hours}{duration(totals['seconds'])} one after another here, {how}; "
         f"{totals['disk_bytes'] / 1e9:.3g} GB of results, checkpoints and data apart."
     )
-    if totals["by_measured_rates"]:
-        out.print(
-            f"About {duration(totals['seconds'])} one after another: {totals['by_measured_rates']}"
-            f" of them at the rates of {totals['measured_stages']} finished stages in this store."
-        )
     for reason, ids in blocked_by_reason(plan).items():
         out.print(f"blocked, {len(ids)} cells: {reason}\n  {' '.join(ids)}")
 
@@ -117,8 +122,8 @@ def blocked_by_reason(plan: Plan) -> dict[str, list[str]]:
     return reasons
 
 
-def by_kind(stages: list[Stage], document: dict[str, Any]) -> list[list[str]]:
-    """One row for each role and model, in the order of the plan."""
+def by_kind(stages: list[Stage], document: dict[str, Any], spent: str) -> list[list[str]]:
+    """One row for each role and model, in the order of the plan; `spent`: GPU-hours or time."""
     facts = {s["id"]: s for s in document["stages"]}
     groups: dict[tuple[str, str], list[Stage]] = {}
     for stage in stages:
@@ -130,7 +135,9 @@ def by_kind(stages: list[Stage], document: dict[str, Any]) -> list[list[str]]:
             str(len(members)),
             str(sum(facts[s.id]["cells"] for s in members)),
             str(sum(facts[s.id]["done"] for s in members)),
-            f"{sum(s.cost['gpu_hours'] for s in members):.3g}",
+            f"{sum(s.cost['gpu_hours'] for s in members):.3g}"
+            if spent == "GPU-hours"
+            else duration(sum(s.cost["seconds"] for s in members)),
             f"{sum(s.cost['disk_bytes'] for s in members) / 1e9:.2f} GB",
         ]
         for (role, model), members in groups.items()
