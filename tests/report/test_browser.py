@@ -41,7 +41,9 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake.finish_as_published({1: -0.1, 2: 0.1})
     fake.cells["t4/qnli/bert_base/prune_ofa/90"].blocked = "needs a corpus: say data_root=DIR"
     for seed in (1, 2):
-        fake.finish("t5/mrpc/bert_base/obert/90", seed, accuracy=80.0, f1=84.0)
+        fake.finish(
+            "t5/mrpc/bert_base/obert/90", seed, accuracy=80.0 + seed / 10, f1=84.0 + seed / 10
+        )
     add_inference(fake)
     traces = Traces()
     for k, (name, plan) in enumerate(fake.cells.items()):
