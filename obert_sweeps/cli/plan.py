@@ -88,13 +88,14 @@ def describe(plan: Plan, done: set[str], rates: Measured) -> dict[str, Any]:
 def show(plan: Plan, document: dict[str, Any]) -> None:
     totals = document["totals"]
     out = console()
-    spent = "GPU-hours" if totals["gpu_hours"] >= _TOLD_GPU_HOURS else "time"
+    by_gpu = totals["gpu_hours"] >= _TOLD_GPU_HOURS
+    spent = "GPU-hours" if by_gpu else "time"
     table = Table("stage", "model", "count", "cells", "done", spent, "disk", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in by_kind(plan.wanted(), document, spent):
+    for row in by_kind(plan.wanted(), document, by_gpu):
         table.add_row(*row)
-    hours = f"{totals['gpu_hours']:.3g} A100-hours, or " if spent == "GPU-hours" else ""
+    hours = f"{totals['gpu_hours']:.3g} A100-hours, or " if by_gpu else ""
     how = "by what such models have been seen to take"
     if totals["by_measured_rates"]:
         how = (
@@ -122,8 +123,8 @@ def blocked_by_reason(plan: Plan) -> dict[str, list[str]]:
     return reasons
 
 
-def by_kind(stages: list[Stage], document: dict[str, Any], spent: str) -> list[list[str]]:
-    """One row for each role and model, in the order of the plan; `spent`: GPU-hours or time."""
+def by_kind(stages: list[Stage], document: dict[str, Any], by_gpu: bool) -> list[list[str]]:
+    """One row for each role and model, in the order of the plan; in GPU-hours, or in time."""
     facts = {s["id"]: s for s in document["stages"]}
     groups: dict[tuple[str, str], list[Stage]] = {}
     for stage in stages:
@@ -136,7 +137,7 @@ def by_kind(stages: list[Stage], document: dict[str, Any], spent: str) -> list[l
             str(sum(facts[s.id]["cells"] for s in members)),
             str(sum(facts[s.id]["done"] for s in members)),
             f"{sum(s.cost['gpu_hours'] for s in members):.3g}"
-            if spent == "GPU-hours"
+            if by_gpu
             else duration(sum(s.cost["seconds"] for s in members)),
             f"{sum(s.cost['disk_bytes'] for s in members) / 1e9:.2f} GB",
         ]

@@ -24,20 +24,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines += _remarks(entries)
     if report["neighbours"]:
         lines += ["## Beside them in this store", ""]
-        lines += _table(
-            ("cell", "with", "% pruned", "measured", "of its dense model", "seeds"),
-            (
-                (
-                    row["id"],
-                    " ".join(row["settings"]),
-                    f"{100 * row['sparsity']:g}",
-                    words.scores(row),
-                    words.share(row["recovery"]),
-                    len(row["seeds"]),
-                )
-                for row in report["neighbours"]
-            ),
-        )
+        lines += _table(words.NEIGHBOUR, map(words.neighbour, report["neighbours"]))
     if report["claims"]:
         lines += ["## Claims", ""]
         for claim in report["claims"]:

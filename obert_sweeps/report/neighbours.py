@@ -23,16 +23,16 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
     """
     found: dict[Key, list[Record]] = {}
     dense: dict[Key, float | None] = {}
-    cells = plan.cells.values()
-    selected = {(cell.cell.id, cell.cell.settings) for cell in cells if cell.selected}
-    own = [cell for cell in plan.cells.values() if cell.selected and cell.cell.table == 0]
+    chosen = [cell for cell in plan.cells.values() if cell.selected]
+    selected = {(cell.cell.id, cell.cell.settings) for cell in chosen}
+    own = [(cell, _dense_score(cell, plan, store)) for cell in chosen if cell.cell.table == 0]
     for record in records:
-        for cell in own:
+        for cell, score in own:
             alike = (record["task"], record["model"]) == (cell.cell.task, cell.cell.model)
             if alike and set(record["stages"]) & set(cell.stages):
                 key = (record["id"], tuple(record.get("settings", ())))
                 found.setdefault(key, []).append(record)
-                dense.setdefault(key, _dense_score(cell, plan, store))
+                dense.setdefault(key, score)
                 break
     rows = [_row(same, dense[key], key in selected) for key, same in found.items()]
     said = [set(row["settings"]) for row in rows if row["settings"]]

@@ -94,10 +94,9 @@ def dense_stages(
         return []
     found: dict[str, None] = {}
     for stage in (stages[i] for i in cell_plan.stages if i in stages):
-        if stage.tags.get("task") == cell_plan.cell.task and "training" in stage.recipe:
-            made_of = ancestors(stage.id, stages)
-            if all(stages[i].tags.get("sparsity") == "dense" for i in made_of):
-                found |= dict.fromkeys(made_of)
+        tags = (stage.tags.get("task"), stage.tags.get("sparsity"))
+        if tags == (cell_plan.cell.task, "dense") and "training" in stage.recipe:
+            found |= dict.fromkeys(ancestors(stage.id, stages))
     return list(found)
 
 

@@ -76,17 +76,10 @@ def _cells(entries: list[Any], number: int, title: str) -> Table:
 
 
 def _neighbours(rows: list[Any]) -> Table:
-    names = ("cell", "with", "% pruned", "measured", "of its dense model", "seeds")
-    table = _table("Beside them in this store", *((name, "left") for name in names))
+    table = _table("Beside them in this store", *((name, "left") for name in words.NEIGHBOUR))
     for row in rows:
-        table.add_row(
-            _text(row["id"], "bold" if row["selected"] else ""),
-            " ".join(row["settings"]),
-            f"{100 * row['sparsity']:g}",
-            words.scores(row),
-            words.share(row["recovery"]),
-            str(len(row["seeds"])),
-        )
+        name, *others = words.neighbour(row)
+        table.add_row(_text(name, "bold" if row["selected"] else ""), *others)
     return table
 
 

@@ -53,6 +53,21 @@ def mean_recovery(row: Mapping[str, Any]) -> str:
     return f"{one(*row['recovery'])} ({one(*row['published_recovery'])})"
 
 
+NEIGHBOUR = ("cell", "with", "% pruned", "measured", "of its dense model", "seeds")
+
+
+def neighbour(row: Mapping[str, Any]) -> list[str]:
+    """A cell beside one's own, in the order of `NEIGHBOUR`."""
+    return [
+        row["id"],
+        " ".join(row["settings"]),
+        f"{100 * row['sparsity']:g}",
+        scores(row),
+        share(row["recovery"]),
+        str(len(row["seeds"])),
+    ]
+
+
 def method(row: Mapping[str, Any]) -> str:
     """The method by its name in the document, with its sparsity."""
     return f"{METHODS.get(row['method'], row['method'])} {row['variant'] or ''}".strip()

@@ -87,11 +87,11 @@ def test_what_a_dense_model_took_is_not_the_methods_own_effort():
 
 
 def test_a_teachers_logits_and_a_quantised_model_are_no_dense_model():
-    """Both are named dense, since no method prunes in them."""
+    """No method prunes in either; the second is tagged by what it keeps."""
     fake = own_sweep()
     shared, last = fake.cells[OWN].stages
     logits = replace(fake.stages[shared], id="logits", parents={"model": shared}, recipe={})
-    quantised = replace(fake.stages[shared], id="quantised", parents={"start": last})
+    quantised = replace(fake.stages[last], id="quantised", parents={"start": last})
     fake.stages |= {"logits": logits, "quantised": quantised}
     fake.results["quantised"] = fake.results[last]
     fake.cells[OWN].stages[1:] = ["logits", last, "quantised"]
