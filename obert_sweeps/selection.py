@@ -12,7 +12,8 @@ from .catalogue.tables import cells as catalogue_cells
 from .request import CHAIN_GROUPS, LEAF_GROUPS, Loaded
 from .schema import RequestError
 
-_SETTINGS = ("preset", "budget", "base_seed", "vary", "data_root")
+# Keys of the request's root that change what a cell comes to.
+_SETTINGS = ("preset", "budget", "base_seed", "vary", "comparison", "data_root")
 
 
 def select(loaded: Loaded) -> list[Cell]:

@@ -11,6 +11,7 @@ from obert_sweeps.identity import digest, hashed_part
 from obert_sweeps.plan import Plan, make_plan
 from obert_sweeps.request import read
 from obert_sweeps.schema import RequestError
+from obert_sweeps.selection import select
 
 DENSE_SST2 = "cells=t5/sst2/bert_base/dense"
 EXISTING = "cells=['*/dense','*/magnitude/*','*/obert/*']"
@@ -166,6 +167,22 @@ def test_a_choice_narrows_and_its_overrides_reach_those_cells_alone() -> None:
     assert pruned and all(s.recipe["method"]["damp"] == 1e-6 for s in pruned)
     dense_before = {s.id for s in plain.wanted() if s.tags["role"] == "dense"}
     assert {s.id for s in changed.wanted() if s.tags["role"] == "dense"} <= dense_before
+
+
+def test_own_cells_are_told_apart_by_what_was_said_of_them() -> None:
+    own = ["table=0", "task=sst2", "model=bert_base", "method=magnitude", "sparsity=unstructured",
+           "sparsity.level=0.6"]  # fmt: skip
+
+    def settings(*more: str) -> tuple[str, ...]:
+        (cell,) = select(read([*own, *more]))
+        assert cell.id == "t0/sst2/bert_base/magnitude/60"
+        return cell.settings
+
+    plain = settings("schedule=oneshot", "store=elsewhere", "tracker=none", "seeds=2")
+    assert plain == settings("cluster=inline", "schedule=oneshot") == ("schedule=oneshot",)
+    words = ["comparison=equal_budget", "distill=kd_t2", "budget.max_epochs=2", "preset=small"]
+    others = {settings("schedule=gradual", word) for word in words}
+    assert len(others | {plain, settings("schedule=gradual")}) == 6
 
 
 def test_what_is_no_part_of_a_result_is_no_part_of_the_id() -> None:
