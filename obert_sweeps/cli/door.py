@@ -27,7 +27,7 @@ class Verb:
 
 VERBS = {
     "ls": Verb("the cells with published values", "ls table=5"),
-    "plan": Verb("stages, GPU-hours, disk, what is missing", "plan table=all preset=paper"),
+    "plan": Verb("stages, time, disk, what is missing", "plan table=all preset=paper"),
     "run": Verb("run; the same command again resumes", "run table=1"),
     "status": Verb("what is done, running, failed, blocked, and why", "status stage=3fa9"),
     "report": Verb("measured beside published, verdicts, claims, cost", "report table=1"),
