@@ -57,6 +57,7 @@ class Source:
         generator = torch.Generator(self.args.device).manual_seed(0)
         block, full = self.args.block, self.buffer.shape[1] // self.args.block
         for first in range(0, self.count, len(self.buffer)):
+            synchronise(self.args.device)  # what was done with the last ones is not ours
             start, cpu_start = time.perf_counter(), time.process_time()
             part = self.buffer[: self.count - first]
             if self.args.gradients:

@@ -76,6 +76,7 @@ class Gaussian:
             for number, (name, layer) in enumerate(self.layers.items()):
                 if layers is not None and name not in layers:
                     continue
+                synchronise(layer.weight.device)
                 start = time.perf_counter()
                 weight = layer.weight
                 generator = torch.Generator(weight.device)
@@ -83,9 +84,15 @@ class Gaussian:
                 for grad, i in zip(grads, mine, strict=True):
                     generator.manual_seed((draw * count + i) * len(self.layers) + number)
                     grad.normal_(generator=generator).mul_(self.scale if i < count else 0.0)
+                synchronise(weight.device)
                 self.seconds += time.perf_counter() - start
                 yield name, grads
                 del grads  # before the next is made
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def peak_bytes(device: str) -> int:
@@ -120,8 +127,7 @@ def measure(args: argparse.Namespace, group: WorkerGroup = ALONE) -> dict[str, A
     before = peak_bytes(args.device)
     start = time.perf_counter()
     method.prune(step)
-    if args.device == "cuda":
-        torch.cuda.synchronize()
+    synchronise(torch.device(args.device))
     seconds = time.perf_counter() - start
     masks.check()
     peak = peak_bytes(args.device)
@@ -195,6 +201,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     args = parser.parse_args()
+    if args.device == "cuda":  # kernels are compiled, libraries loaded
+        small = {"layers": 1, "hidden": 4 * args.block, "intermediate": 8 * args.block}
+        measure(argparse.Namespace(**{**vars(args), **small}))
+        torch.cuda.reset_peak_memory_stats()
     found = measure(args) if args.workers == 1 else together(args)
     print(found["plan"])
     print(

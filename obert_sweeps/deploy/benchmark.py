@@ -63,7 +63,8 @@ def benchmark(
         if (mend := kind.missing()) is not None:
             report["engines"].append({"engine": kind.name, "missing": mend})
             continue
-        report["engines"].append(measure(plan, kind, {**options, "threads": threads}, expected))
+        how_made = {**options, "threads": threads}
+        report["engines"].append(measure(plan, kind, how_made, expected, note))
     return report
 
 
@@ -89,14 +90,15 @@ def measure(
     kind: type[Engine],
     options: dict[str, Any],
     expected: dict[Side, dict[str, np.ndarray]],
+    note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """One engine: both models loaded, checked, and timed in turn."""
     row: dict[str, Any] = {"engine": kind.name}
     engines: dict[Side, Engine] = {}
     try:
+        ours = kind(**options)
         for side, folder in plan.folders.items():
-            engine_of_side = kind.beside() if side == "dense" else kind
-            engines[side] = engine_of_side(**options)
+            engines[side] = ours.beside() if side == "dense" else ours
             engines[side].load(folder)
         batch = plan.inputs(*(plan.check or plan.shapes[0]))
         for side, engine in engines.items():
@@ -111,7 +113,11 @@ def measure(
                     f"its logits of the {side} model differ from {right}'s by {apart:.3g}"
                     f" (relative RMS; at most {allowed:g} is right)"
                 )
-        figures = [timed(plan, engines, shape) for shape in plan.shapes]
+        figures = []
+        for shape in plan.shapes:
+            figures.append(timed(plan, engines, shape))
+            times = (f"{side} {figures[-1][side]['median_ms']:.2f} ms" for side in engines)
+            note(f"{kind.name}, {shape[0]} x {shape[1]}: {', '.join(times)}")
         for side, engine in engines.items():
             row[side] |= engine.describe()
         return {**row, "figures": figures}

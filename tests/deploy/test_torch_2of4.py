@@ -49,6 +49,18 @@ def test_without_such_a_gpu_it_says_what_it_needs() -> None:
         Torch2of4()
 
 
+def test_it_is_compared_with_dense_weights_on_the_same_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Torch2of4, "missing", classmethod(lambda cls: None))
+    dense = Torch2of4(threads=3, device="cuda:1", precision="bf16", compiled=False).beside()
+    assert type(dense) is TorchDense
+    assert isinstance(dense, TorchDense)
+    assert (dense.device, dense.precision) == (torch.device("cuda:1"), "bf16")
+    assert (dense.compiled, dense.threads, dense.reduced) == (False, 3, True)
+    assert TorchDense(device="cuda", compiled=True).beside() is not dense
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_sparse_kernels_give_the_dense_kernels_logits(tmp_path: Path, compiled: bool) -> None:

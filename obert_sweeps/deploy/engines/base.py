@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -85,10 +86,10 @@ class Engine(ABC):
     def version(cls) -> str:
         """The version of the engine that is here; it is imported, or asked, for it."""
 
-    @classmethod
-    def beside(cls) -> type[Engine]:
-        """The engine that runs the dense model which this one's speed is compared with."""
-        return cls
+    def beside(self) -> Engine:
+        """The engine for the dense model that this one's speed is compared with: as this one is
+        set, on the same device, and nothing loaded."""
+        return copy.copy(self)
 
     @abstractmethod
     def load(self, folder: Path) -> None:

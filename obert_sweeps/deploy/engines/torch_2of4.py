@@ -49,9 +49,13 @@ class Torch2of4(TorchDense):
             " such a machine with a CUDA build of torch."
         )
 
-    @classmethod
-    def beside(cls) -> type[Engine]:
-        return TorchDense
+    def beside(self) -> Engine:
+        return TorchDense(
+            threads=self.threads,
+            device=str(self.device),
+            precision=self.precision,
+            compiled=self.compiled,
+        )
 
     def prepare(self, model: Any) -> Any:
         model = model.to(self.device, DTYPES[self.precision])

@@ -19,6 +19,7 @@ class SymmetricBlocks:
                  g h i j
 
     Products of halves (matrix times matrix) enter by two strided additions; no gather is needed.
+    `values` (count, B - q, 2 q + 1) holds it all.
     """
 
     def __init__(self, count: int, size: int, device: torch.device | str) -> None:
@@ -26,7 +27,7 @@ class SymmetricBlocks:
         self.size = size
         self._cut = size // 2
         shape = (count, size - self._cut, 2 * self._cut + 1)
-        self._values = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.values = torch.zeros(shape, dtype=torch.float64, device=device)
         self._below = torch.ones(shape[1], size, dtype=torch.float64, device=device)
         self._below = self._below.tril(self._cut)
         self._corner = torch.ones(self._cut, self._cut, dtype=torch.float64, device=device).triu()
@@ -37,14 +38,14 @@ class SymmetricBlocks:
 
     @property
     def device(self) -> torch.device:
-        return self._values.device
+        return self.values.device
 
     def add(self, chosen: slice | Tensor, below: Tensor, corner: Tensor) -> None:
         """Add symmetric matrices, given by halves, to the chosen ones."""
-        values = self._values[chosen]
+        values = self.values[chosen]
         self._put(values, below, corner)
         if isinstance(chosen, Tensor):  # a copy
-            self._values[chosen] = values
+            self.values[chosen] = values
 
     def _put(self, values: Tensor, below: Tensor, corner: Tensor) -> None:
         values[..., : self.size].addcmul_(below, self._below)
@@ -52,7 +53,7 @@ class SymmetricBlocks:
 
     def lower(self, chosen: slice | Tensor) -> Tensor:
         """A copy (n, B, B) of the chosen ones that is right on and below the diagonal only."""
-        values = self._values[chosen]
+        values = self.values[chosen]
         full = values.new_empty(len(values), self.size, self.size)
         full[:, self._cut :] = values[..., : self.size]
         full[:, : self._cut, : self._cut] = values[..., : self._cut, self._cut + 1 :].mT
@@ -60,14 +61,14 @@ class SymmetricBlocks:
 
     def replace(self, chosen: slice | Tensor, lower: Tensor) -> None:
         """Put matrices (n, B, B), read on and below the diagonal, in the place of the chosen."""
-        values = lower.new_zeros(len(lower), *self._values.shape[1:])
+        values = lower.new_zeros(len(lower), *self.values.shape[1:])
         corner = lower[:, : self._cut, : self._cut].mT
         self._put(values, lower[:, self._cut :], corner)
-        self._values[chosen] = values
+        self.values[chosen] = values
 
     def at(self, rows: Tensor, columns: Tensor, first: int = 0, last: int | None = None) -> Tensor:
         """Entries at index tensors of one shape (broadcast), of each matrix: (n, *shape)."""
-        return self._values[first:last].flatten(start_dim=1)[:, self._place[rows, columns]]
+        return self.values[first:last].flatten(start_dim=1)[:, self._place[rows, columns]]
 
 
 class Products:

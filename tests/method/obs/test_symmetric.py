@@ -49,5 +49,5 @@ def test_replaced_by_what_stands_on_and_below_the_diagonal(size, chosen):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 10])
 def test_no_more_is_held_than_half(size):
-    values = SymmetricBlocks(5, size, "cpu")._values
+    values = SymmetricBlocks(5, size, "cpu").values
     assert values.numel() == 5 * size * (size + 1) // 2

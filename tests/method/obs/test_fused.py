@@ -1,0 +1,101 @@
+"""The GPU's kernels against dense float64 algebra: in Triton's interpreter, and on a GPU."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from dense_fisher import DAMP, built, dense_blocks, gradients, relative_error, worst_error
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from obert_sweeps.method.obs import fisher
+from obert_sweeps.method.obs.fisher import FisherInverse
+from obert_sweeps.schema import StageError
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[ModuleType]:
+    """The kernels, interpreted, as what every FisherInverse here uses."""
+    if sys.platform != "linux":
+        pytest.importorskip("triton", reason="Triton is made for Linux")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        fused = importlib.import_module("obert_sweeps.method.obs.fused")
+        patch.setattr(fisher, "_kernels", lambda device, block_size: fused)
+        yield fused
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize(
+    ("kind", "m"),
+    [("full", 64), ("full", 12), ("dead", 80), ("repeated", 80), ("low rank", 40)],
+)
+def test_blocks_equal_the_dense_inverse(kernels, kind, m, scale):
+    d, block = 173, 50
+    grads = gradients(kind, m, d, scale)
+    inverse = built(grads, block, m)
+    expected = dense_blocks(grads, block, DAMP, m)
+    assert worst_error(inverse.blocks(), expected) < 1e-6
+    assert min(np.linalg.eigvalsh(mine)[0] for mine in inverse.blocks().numpy()) > 0
+    diagonal = np.diagonal(expected, axis1=1, axis2=2).reshape(-1)[:d]
+    np.testing.assert_allclose(inverse.diag().numpy(), diagonal, rtol=1e-6)
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    d=st.integers(1, 130),
+    block=st.integers(1, 128),
+    m=st.integers(1, 40),
+    at_once=st.integers(1, 33),
+    exponent=st.floats(-4, 0),
+    seed=st.integers(0, 999),
+)
+@example(d=5, block=1, m=3, at_once=2, exponent=0.0, seed=0)
+@example(d=130, block=64, m=20, at_once=20, exponent=0.0, seed=0)
+@example(d=129, block=65, m=20, at_once=7, exponent=0.0, seed=0)
+@example(d=130, block=128, m=40, at_once=16, exponent=-4.0, seed=0)
+def test_any_size_any_number_at_once(kernels, d, block, m, at_once, exponent, seed):
+    grads = gradients("full", m, d, 10.0**exponent, seed)
+    got = built(grads, block, m, at_once).blocks().numpy()
+    assert relative_error(got, dense_blocks(grads, block, DAMP, m)) < 1e-6
+
+
+def test_a_part_of_a_layer_s_gradients_is_taken_where_it_stands(kernels):
+    whole = gradients("full", 30, 90, 1.0)
+    part = whole[:, 20:67]
+    inverse = FisherInverse(47, 10, DAMP, 30)
+    inverse.add(part[:11])
+    inverse.add(part[11:].double())
+    inverse.add(torch.zeros(3, 47))  # with which workers fill up
+    expected = dense_blocks(part, 10, DAMP, 30)
+    assert worst_error(inverse.blocks(), expected) < 1e-8
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+@pytest.mark.parametrize("place", [3, 7])  # before a block's cut, and behind it
+def test_gradients_that_are_not_finite_are_an_error(kernels, place):
+    grads = torch.ones(4, 20)
+    grads[2, 10 + place] = float("nan")
+    inverse = FisherInverse(20, 10, DAMP, 4)
+    inverse.add(grads)
+    with pytest.raises(StageError, match="not positive definite"):
+        inverse.diag()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("block", [1, 4, 32, 48, 50, 128])
+def test_on_a_gpu_blocks_equal_the_dense_inverse(block):
+    d, m = 1030, 70
+    grads = gradients("repeated", m, d, 1.0)
+    inverse = FisherInverse(d, block, DAMP, m, "cuda")
+    for part in grads.cuda().split(17):
+        inverse.add(part)
+    assert worst_error(inverse.blocks().cpu(), dense_blocks(grads, block, DAMP, m)) < 1e-5
