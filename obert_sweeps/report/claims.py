@@ -15,6 +15,8 @@ from .setups import decide
 from .source import CellPlan, Measured
 from .student import critical_value
 
+_ROUNDING = 1e-9  # of floating point: values that differ by less are the same
+
 
 def claim_entries(
     claims: Sequence[Claim],
@@ -158,33 +160,45 @@ def _excess(
 ) -> tuple[float, float | None]:
     """ours - threshold * theirs + tolerance, and the half-width of its confidence interval.
 
-    Paired by seed, else Welch's. With one value on one side, the other side's variance stands for
-    both; with one on each, the published deviation does, and without one there is no interval.
+    Where the seeds show no deviation (one on each side, or the same for all) the published one
+    stands for it, and without one there is no interval.
     """
-    share, n, m = claim.threshold, len(ours), len(theirs)
-    excess = fmean(ours) - share * fmean(theirs) + claim.tolerance
-    if paired:
-        differences = [x - share * y for x, y in zip(ours, theirs, strict=True)]
-        return excess, critical_value(n - 1, confidence) * sqrt(variance(differences) / n)
-    if n == m == 1:
+    excess = fmean(ours) - claim.threshold * fmean(theirs) + claim.tolerance
+    spread, df = _spread(ours, theirs, claim.threshold, paired)
+    if spread <= _ROUNDING**2:
         if s_pub is None:
             return excess, None
-        return excess, critical_value(inf, confidence) * s_pub * sqrt(1 + share**2)
-    spread = [variance(x) if len(x) > 1 else None for x in (ours, theirs)]
-    if None in spread:
-        pooled = next(v for v in spread if v is not None)
-        wide = sqrt(pooled * (1 / n + share**2 / m))
-        return excess, critical_value(max(n, m) - 1, confidence) * wide
-    left, right = (spread[0] or 0.0) / n, share**2 * (spread[1] or 0.0) / m
+        spread = s_pub**2 * (1 / len(ours) + claim.threshold**2 / len(theirs))
+        df = inf
+    return excess, critical_value(df, confidence) * sqrt(spread)
+
+
+def _spread(
+    ours: Sequence[float], theirs: Sequence[float], share: float, paired: bool
+) -> tuple[float, float]:
+    """The variance of mean(ours) - share * mean(theirs), and its degrees of freedom.
+
+    Paired by seed, else Welch's. With one value on one side, the other side's variance stands for
+    both.
+    """
+    n, m = len(ours), len(theirs)
+    if paired:
+        return variance([x - share * y for x, y in zip(ours, theirs, strict=True)]) / n, n - 1
+    if min(n, m) == 1:
+        longer = ours if n > m else theirs
+        known = variance(longer) if len(longer) > 1 else 0.0
+        return known * (1 / n + share**2 / m), max(n, m) - 1
+    left, right = variance(ours) / n, share**2 * variance(theirs) / m
     if left + right == 0.0:
-        return excess, 0.0
+        return 0.0, inf
     df = (left + right) ** 2 / (left**2 / (n - 1) + right**2 / (m - 1))
-    return excess, critical_value(round(df, 6), confidence) * sqrt(left + right)
+    return left + right, round(df, 6)
 
 
 def _decide(excess: float, half: float | None) -> tuple[str, str]:
     if half is None:
-        return "undecided", "one seed each, and no published deviation over seeds"
+        only = "one seed each, or the same for all"
+        return "undecided", f"{only}, and no published deviation over seeds"
     if excess - half > 0:
         return "held", "the interval of the difference bears it"
     if excess + half < 0:

@@ -47,6 +47,21 @@ def test_one_seed_each_decides_nothing_but_leans():
         assert found["half_width"] is None and "one seed" in found["reason"]
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({1: 80.1, 2: 85.1, 3: 90.1}, {1: 80.0, 2: 85.0, 3: 90.0}),  # paired
+        ({1: 80.1, 2: 80.1}, {3: 80.0, 4: 80.0}),
+        ({1: 80.1}, {3: 80.0, 4: 80.0}),
+    ],
+)
+def test_seeds_that_say_the_same_know_no_deviation(ours, theirs):
+    """An interval of no width would decide by any difference at all."""
+    found = against(ours, theirs)
+    assert (found["verdict"], found["leaning"]) == ("undecided", "held")
+    assert found["half_width"] is None and "the same for all" in found["reason"]
+
+
 def test_one_seed_each_takes_the_published_deviation_where_there_is_one():
     """MNLI's, 0.1277 over the published seeds: z sqrt(2) 0.1277 is 0.354."""
     a, b = "t5/mnli/bert_base/obert/90", "t5/mnli/bert_base/platon/90"
