@@ -181,8 +181,7 @@ class Chain:
         }
         return Stage(
             id=stage_id,
-            name=" ".join([role, *(tags[k] for k in ("task", "model", "method", "sparsity"))])
-            + f" seed {seed}",
+            name=stage_name(tags, seed),
             recipe=recipe,
             seed=seed,
             parents=parents,
@@ -201,6 +200,12 @@ class Chain:
             ),
             notes={"schedule": self.notes, **provenance},
         )
+
+
+def stage_name(tags: dict[str, str], seed: int) -> str:
+    """What a person calls the stage; "dense" is said once, though role, method and sparsity are."""
+    words = [tags[key] for key in ("role", "task", "model", "method", "sparsity")]
+    return f"{' '.join(dict.fromkeys(words))} seed {seed}"
 
 
 def dense_of(cell: Cell) -> Cell:

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ..amounts import size
 from ..plan import make_plan
 from ..request import Loaded
 from ..schema import RequestError
@@ -97,10 +98,10 @@ def engines() -> list[dict[str, Any]]:
 
 def machine() -> list[dict[str, Any]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [
         check("cores", True, str(cores)),
-        check("memory", memory > 4, f"{memory:.1f} GB", "at least 4 GB for the demo"),
+        check("memory", memory > 4e9, size(memory), "at least 4 GB for the demo"),
     ]
 
 
@@ -111,11 +112,11 @@ def store(root: str) -> dict[str, Any]:
     except RequestError as error:
         return check("store", False, there.address, str(error))
     place = next(p for p in (there.root, *there.root.parents) if p.exists())
-    free = shutil.disk_usage(place).free / 1e9
+    free = shutil.disk_usage(place).free
     return check(
         "store",
-        free > 1,
-        f"{there.address}, {free:.1f} GB free",
+        free > 1e9,
+        f"{there.address}, {size(free)} free",
         "free space: obert-sweeps gc; or store=DIR",
     )
 
@@ -126,10 +127,10 @@ def inputs(loaded: Loaded) -> dict[str, Any]:
         plan = make_plan(loaded)
     except RequestError as error:
         return check("data and models", False, "not at hand", str(error))
-    need = sum(s.cost["disk_bytes"] for s in plan.wanted()) / 1e9
+    need = sum(s.cost["disk_bytes"] for s in plan.wanted())
     blocked = sorted({str(c.blocked) for c in plan.selected() if c.blocked})
     count = sum(bool(c.blocked) for c in plan.selected())
-    found = f"{len(plan.selected())} cells, {count} blocked, {need:.2f} GB of results"
+    found = f"{len(plan.selected())} cells, {count} blocked, {size(need)} of results"
     return check("data and models", not blocked, found, "; ".join(blocked))
 
 

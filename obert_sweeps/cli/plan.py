@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.table import Table
 
+from ..amounts import duration, size
 from ..cost import Measured
 from ..plan import Plan, make_plan
 from ..request import Loaded
 from ..schema import Stage
 from ..store import Store
-from ..sweep.progress import duration
 from ..to_run import to_run
 from .answer import console, print_json
 
@@ -109,7 +109,7 @@ def show(plan: Plan, document: dict[str, Any]) -> None:
         f"{totals['finished']} done.\n"
         f"Compared {document['comparison']}.\n"
         f"To do: about {hours}{duration(totals['seconds'])} one after another here, {how}; "
-        f"{totals['disk_bytes'] / 1e9:.3g} GB of results, checkpoints and data apart."
+        f"{size(totals['disk_bytes'])} of results, checkpoints and data apart."
     )
     for reason, ids in blocked_by_reason(plan).items():
         out.print(f"blocked, {len(ids)} cells: {reason}\n  {' '.join(ids)}")
@@ -139,7 +139,7 @@ def by_kind(stages: list[Stage], document: dict[str, Any], by_gpu: bool) -> list
             f"{sum(s.cost['gpu_hours'] for s in members):.3g}"
             if by_gpu
             else duration(sum(s.cost["seconds"] for s in members)),
-            f"{sum(s.cost['disk_bytes'] for s in members) / 1e9:.2f} GB",
+            size(sum(s.cost["disk_bytes"] for s in members)),
         ]
         for (role, model), members in groups.items()
     ]

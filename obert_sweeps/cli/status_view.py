@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..sweep.progress import duration
+from ..amounts import duration
 from .answer import console
 
 LISTED = 40  # stages; of more, those that are done or waiting are counted by kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..amounts import duration
 from ..catalogue.layouts import layouts
 from . import words
 
@@ -101,9 +102,9 @@ def _claims(claims: list[Any]) -> Table:
 
 def _cost(cost: Mapping[str, Any], stages: bool) -> Table:
     title = (
-        f"Cost: {words.duration(cost['seconds'])} of stages, "
-        f"{words.duration(cost['cpu_seconds'])} of CPU, "
-        f"{words.duration(cost['gpu_seconds'])} of GPU"
+        f"Cost: {duration(cost['seconds'])} of stages, "
+        f"{duration(cost['cpu_seconds'])} of CPU, "
+        f"{duration(cost['gpu_seconds'])} of GPU"
     )
     table = _table(
         title,

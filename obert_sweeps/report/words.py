@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..amounts import duration
 from ..catalogue.cell import METHODS, METRICS
 
 MARKS = {  # verdict -> (sign readable without colour, kind of colour)
@@ -156,14 +157,6 @@ def effort(entry: Mapping[str, Any], name: str) -> str:
     if name.endswith("seconds"):
         return duration(value)
     return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 RATES = ("rows/s", "tokens/s", "padding", "TFLOP/s", "MFU")

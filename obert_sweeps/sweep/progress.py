@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..amounts import duration
 from ..schema import Stage
 from ..store import Store
 from .events import Event
@@ -22,18 +23,6 @@ from .events import Event
 _SHOWN = 12  # running stages; of more, the rest is a count
 _KINDS = 6  # of stages, the next in the plan's order; of more, the rest is a count
 _READ_SECONDS = 1.0  # how old a stage's last record may be on the screen
-
-
-def duration(seconds: float) -> str:
-    """4 s, 3 min 05 s, 2 h 10 min, 3 d 4 h."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
 @dataclass

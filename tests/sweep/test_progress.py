@@ -10,19 +10,9 @@ from rich.console import Console
 from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
 from obert_sweeps.sweep.events import Event
-from obert_sweeps.sweep.progress import Progress, duration
+from obert_sweeps.sweep.progress import Progress
 
 STAGES = [Stage(i, f"dense sst2 {i}", {}, 0, cost={"seconds": 10.0}) for i in ("a", "b", "c", "d")]
-
-
-def test_durations() -> None:
-    assert [duration(s) for s in (0.4, 59.6, 185, 7800, 273600)] == [
-        "0 s",
-        "1 min 00 s",
-        "3 min 05 s",
-        "2 h 10 min",
-        "3 d 4 h",
-    ]
 
 
 def test_one_line_for_each_change(tmp_path: Path) -> None:
