@@ -8,7 +8,7 @@ def duration(seconds: float) -> str:
     if seconds < 0.05:
         return "0 s"
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.2g} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
