@@ -188,7 +188,7 @@ def _eliminated(a, count: tl.constexpr, SIZE: tl.constexpr):
         column = tl.sum(tl.where(on_column, a, 0.0), axis=1)
         line = tl.sum(tl.where(place[:, None] == j, a, 0.0), axis=0)
         pivot = tl.sum(tl.where(place == j, line, 0.0), axis=0)
-        sound = tl.where(pivot > 0.0, sound, 0.0)  # nor is a pivot sound that is not a number
+        sound = tl.where((pivot > 0.0) & (pivot < float("inf")), sound, 0.0)  # nan is neither
         line = tl.where(place == j, 1.0, line) / pivot
         below = place > j
         a = tl.where(below[:, None] & on_column, 0.0, a)

@@ -80,10 +80,11 @@ def test_a_part_of_a_layer_s_gradients_is_taken_where_it_stands(kernels):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
-@pytest.mark.parametrize("place", [3, 7])  # before a block's cut, and behind it
-def test_gradients_that_are_not_finite_are_an_error(kernels, place):
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("place", [3, 7, 9])  # before a block's cut, behind it, and its last
+def test_gradients_that_are_not_finite_are_an_error(kernels, place, value):
     grads = torch.ones(4, 20)
-    grads[2, 10 + place] = float("nan")
+    grads[2, 10 + place] = float(value)
     inverse = FisherInverse(20, 10, DAMP, 4)
     inverse.add(grads)
     with pytest.raises(StageError, match="not positive definite"):
