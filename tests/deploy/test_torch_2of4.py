@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from obert_sweeps.deploy.engines import torch_dense
 from obert_sweeps.deploy.engines.torch_2of4 import Torch2of4, two_of_four
 from obert_sweeps.deploy.engines.torch_dense import TorchDense
 from obert_sweeps.model.bert import Bert
@@ -83,3 +84,16 @@ def test_sparse_kernels_give_the_dense_kernels_logits(tmp_path: Path, compiled: 
         found.append(engine.run(batch).logits["start_logits"])
     assert sparse.describe()["sparse_layers"] == len(layers)
     torch.testing.assert_close(*map(torch.from_numpy, found), rtol=2e-2, atol=2e-2)
+
+
+def test_a_model_that_cannot_be_captured_is_an_error_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("operation not permitted\nmore")
+
+    monkeypatch.setattr(torch_dense, "CudaGraph", refuse)
+    engine = TorchDense(device="cuda", compiled=True)
+    engine.model, engine.captured = nn.Linear(2, 2), None
+    with pytest.raises(StageError, match=r"here: operation not permitted\. Set compiled: false"):
+        engine._forward({"input_ids": torch.zeros(1, 2)})

@@ -116,12 +116,16 @@ def onnx_file(folder: Path, form: str | None) -> Path:
     raise StageError(f"there is no ONNX model in {folder}. Export the model into it first.")
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the pages that compilers and engines put behind it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def unreadable(file: Path, engine: str, error: BaseException) -> StageError:
     """The error for a file that an engine refuses."""
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return StageError(
-        f"{engine} cannot read {file} ({file.stat().st_size} bytes): {first}. It may be cut off or"
-        " damaged: export the model again."
+        f"{engine} cannot read {file} ({file.stat().st_size} bytes): {first_line(error)}."
+        " It may be cut off or damaged: export the model again."
     )
 
 

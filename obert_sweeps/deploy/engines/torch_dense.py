@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...model.base import quiet
 from ...schema import StageError
 from ..onnx_export import output_names
-from .base import INPUTS, Arrays, Engine, Outcome, Watch, ordered
+from .base import INPUTS, Arrays, Engine, Outcome, Watch, first_line, ordered
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -87,7 +87,13 @@ class TorchDense(Engine):
         if self.captured is None or not self.captured.fits(given):
             self.captured = None  # its memory is free before the next takes some
             torch.compiler.reset()  # or shapes to come are not compiled when there were many
-            self.captured = CudaGraph(self.model, given)
+            try:
+                self.captured = CudaGraph(self.model, given)
+            except RuntimeError as error:  # the compiler's errors and CUDA's are such
+                raise StageError(
+                    f"{self.name} cannot be compiled into a CUDA graph here:"
+                    f" {first_line(error)}. Set compiled: false for this engine."
+                ) from error
         return self.captured
 
     def describe(self) -> dict[str, Any]:
