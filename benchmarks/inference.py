@@ -85,7 +85,7 @@ def make_exports(args: argparse.Namespace, root: Path) -> dict[str, Any]:
             model.save_pretrained(root / side)
             found[side] = {"sizes": {}}
             continue
-        facts = Facts(f"{args.model} {side}", "squad", args.model, {}, zeros, not args.gpu)
+        facts = Facts(f"{args.model} {side}", "squad", args.model, {}, zeros, quantized=True)
         (root / side).mkdir(parents=True)
         dense = Sizes(**found["dense"]["sizes"]["model.onnx"]) if "dense" in found else None
         found[side] = export(root / side, model, None, batch, lambda _, f=facts: f, dense)

@@ -52,5 +52,21 @@ def worst_error(got: torch.Tensor, expected: np.ndarray) -> float:
     return max(relative_error(mine, theirs) for mine, theirs in pairs)
 
 
+def check_inverse(
+    inverse: FisherInverse, grads: torch.Tensor, tolerance: float, diagonal: float
+) -> np.ndarray:
+    """Blocks are the dense inverses, relatively to `tolerance`, symmetric and positive definite;
+    so is `diag()`, entry by entry to `diagonal`. Returns the dense inverses."""
+    expected = dense_blocks(grads, inverse.block_size, DAMP, len(grads))
+    got = inverse.blocks()
+    assert worst_error(got, expected) < tolerance
+    for mine in got.numpy():
+        assert np.linalg.eigvalsh(mine)[0] > 0
+        np.testing.assert_array_equal(mine, mine.T)
+    entries = np.diagonal(expected, axis1=1, axis2=2).reshape(-1)[: grads.shape[1]]
+    np.testing.assert_allclose(inverse.diag().numpy(), entries, rtol=diagonal)
+    return expected
+
+
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))

@@ -56,10 +56,16 @@ def test_it_is_compared_with_dense_weights_on_the_same_device(
     monkeypatch.setattr(Torch2of4, "missing", classmethod(lambda cls: None))
     dense = Torch2of4(threads=3, device="cuda:1", precision="bf16", compiled=False).beside()
     assert type(dense) is TorchDense
-    assert isinstance(dense, TorchDense)
     assert (dense.device, dense.precision) == (torch.device("cuda:1"), "bf16")
     assert (dense.compiled, dense.threads, dense.reduced) == (False, 3, True)
-    assert TorchDense(device="cuda", compiled=True).beside() is not dense
+
+
+def test_other_engines_are_compared_with_one_set_as_they_are() -> None:
+    ours = TorchDense(threads=3, device="cuda:1", precision="bf16", compiled=True)
+    dense = ours.beside()
+    assert dense is not ours and type(dense) is TorchDense
+    assert (dense.device, dense.precision) == (torch.device("cuda:1"), "bf16")
+    assert (dense.compiled, dense.threads, dense.reduced) == (True, 3, True)
 
 
 @pytest.mark.gpu
