@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from ..amounts import size
 from ..garbage import find, free, held
 from ..plan import make_plan
 from ..request import Loaded
@@ -51,20 +52,18 @@ def main(loaded: Loaded) -> int:
 
 def show(document: Mapping[str, Any], confirmed: bool) -> None:
     out = console()
-    table = Table("stage", "what", "", "MB", "why", box=None)
+    table = Table("stage", "what", "", "size", "why", box=None)
     table.columns[3].justify = "right"
     for item in document["items"][:LISTED]:
-        size = f"{item['bytes'] / 1e6:.1f}"
-        table.add_row(
-            item["stage"][:8], Text(item["what"]), Text(item["name"]), size, item["reason"]
-        )
+        what, name = Text(item["what"]), Text(item["name"])
+        table.add_row(item["stage"][:8], what, name, size(item["bytes"]), item["reason"])
     if table.row_count:
         out.print(table)
     rest: dict[str, list[int]] = defaultdict(list)
     for item in document["items"][LISTED:]:
         rest[item["reason"]].append(item["bytes"])
     for reason, sizes in rest.items():
-        out.print(f"and {len(sizes)} more, {sum(sizes) / 1e6:.1f} MB: {reason}")
+        out.print(f"and {len(sizes)} more, {size(sum(sizes))}: {reason}")
     for stage, who in document["held"].items():
         out.print(f"{stage[:8]} is being run by {who}: it and what it descends from stay")
     if document["blocked"]:
@@ -74,9 +73,9 @@ def show(document: Mapping[str, Any], confirmed: bool) -> None:
         )
     out.print(f"needed are the stages of {document['needed_by']}, in {document['store']}")
     if confirmed:
-        out.print(f"freed {document['freed'] / 1e6:.1f} MB")
+        out.print(f"freed {size(document['freed'])}")
     elif document["items"]:
         again = shlex.join(["obert-sweeps", *sys.argv[1:], "confirm=true"])
-        out.print(f"{document['bytes'] / 1e6:.1f} MB can go. Nothing is removed yet; type: {again}")
+        out.print(f"{size(document['bytes'])} can go. Nothing is removed yet; type: {again}")
     else:
         out.print("nothing can go")

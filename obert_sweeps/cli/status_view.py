@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..amounts import duration
+from ..amounts import duration, size
 from .answer import console
 
 LISTED = 40  # stages; of more, those that are done or waiting are counted by kind
@@ -77,7 +77,7 @@ def summary(document: Mapping[str, Any]) -> str:
     told = [", ".join(parts), f"{complete}/{len(document['cells'])} cells complete"]
     if document["seconds_left"]:
         told.append(f"about {duration(document['seconds_left'])} of work left")
-    told.append(f"{document['bytes'] / 1e6:.1f} MB in {document['store']}")
+    told.append(f"{size(document['bytes'])} in {document['store']}")
     return "; ".join(told)
 
 
