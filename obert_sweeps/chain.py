@@ -99,7 +99,7 @@ class Chain:
             if link.teacher is None:
                 raise RequestError(
                     f"stage '{role}' of schedule '{self.notes['schedule']}' distils but names no "
-                    "teacher. Say distill=none, or give the stage a teacher."
+                    "teacher. Use distill=none, or give the stage a teacher."
                 )
         found = {part: self.reference(name) for part, name in named.items() if name}
         return {part: stage for part, stage in found.items() if stage}
@@ -238,7 +238,7 @@ def check_pruning_fits(role: str, recipe: dict[str, Any], rows: dict[str, int]) 
     if sparsity["pattern"] == "2of4" and recipe["method"].get("num_recomputations", 1) > 1:
         raise RequestError(
             f"{where}: a pruning step to 2of4 cannot be taken in parts, since there is no sparsity"
-            " between dense and 50 %. Say method.num_recomputations=1, or leave these cells out"
+            " between dense and 50 %. Use method.num_recomputations=1, or leave these cells out"
             " with cells=."
         )
 

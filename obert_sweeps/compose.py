@@ -177,7 +177,7 @@ class Composer:
         if not 0 < sparsity["level"] < 1:
             raise RequestError(
                 f"sparsity.level={sparsity['level']} is impossible: it is the share of prunable "
-                "weights that go, between 0 and 1. Say for instance sparsity.level=0.9."
+                "weights that go, between 0 and 1. For instance: sparsity.level=0.9."
             )
         return sparsity
 

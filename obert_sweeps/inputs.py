@@ -61,7 +61,7 @@ class Inputs:
         if absent or not files:
             where = absent[0] if absent else task["folder"]
             raise Blocked(
-                f"data of {task['name']} are not at hand: there is no {where}. "
+                f"the data of {task['name']} was not found: {where} does not exist. "
                 "Put the file there, or name another folder with data_root=DIR or task.data=NAME"
             )
         rows = check_folder(task)

@@ -160,16 +160,16 @@ def _launch_of(loaded: Loaded) -> Launch:
     node = OmegaConf.select(loaded.request, "cluster.launch")
     if node is None:
         raise RequestError(
-            "this cluster is none to launch on. Choose one: obert-sweeps launch cluster=slurm, "
+            "this cluster cannot be launched. Choose one: obert-sweeps launch cluster=slurm, "
             "cluster=kuberay or cluster=ray. Without a launch file: obert-sweeps run"
         )
     kind = KINDS.get(str(node.get("file")))
     if kind is None:
         raise RequestError(
-            f"cluster.launch.file={node.get('file')} is no template. Known: {', '.join(KINDS)}"
+            f"cluster.launch.file={node.get('file')} is not a template. Known: {', '.join(KINDS)}"
         )
     if missing := sorted(OmegaConf.missing_keys(node)):
-        raise RequestError(f"{missing[0]} has no default: say {missing[0]}=…")
+        raise RequestError(f"{missing[0]} has no default: give {missing[0]}=…")
     try:
         launch: Launch = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), node))  # type: ignore[assignment]
     except OmegaConfBaseException as error:
@@ -213,14 +213,14 @@ def _fit(cluster: dict[str, Any], has: dict[str, int]) -> None:
         asked = cluster[f"{what}_per_stage"]
         if asked > most:
             raise RequestError(
-                f"a worker of a stage asks for {asked:g} {what} and a node has {most}. Say "
+                f"a worker of a stage asks for {asked:g} {what} and a node has {most}. Use "
                 f"cluster.{what}_per_stage={most}, or ask for larger nodes in cluster.launch"
             )
 
 
 def _whole(key: str, path: str) -> None:
     if not Path(path).is_absolute() and "://" not in path:
-        raise RequestError(f"{key}={path}: say the whole path, as the nodes see it")
+        raise RequestError(f"{key}={path}: give the whole path, as the nodes see it")
 
 
 def _seen_by_all(store: str, said: bool, mount: str | None, how: str) -> str:
@@ -229,7 +229,7 @@ def _seen_by_all(store: str, said: bool, mount: str | None, how: str) -> str:
         return store
     if mount is None:
         raise RequestError(
-            f"store={store} is a folder, and the nodes share none. Say store=s3://BUCKET/runs, or "
+            f"store={store} is a folder, and the nodes share none. Use store=s3://BUCKET/runs, or "
             f"cluster.launch.{how} and a store on it"
         )
     if not said:

@@ -76,7 +76,7 @@ def _rounds(role: str, link: Link, step: float, target: float) -> dict[str, Link
     if not 0 < step < 1:
         raise RequestError(
             f"stage '{role}' has rounds={step:g}: it is the share of the weights that each round"
-            " prunes, between 0 and 1. Say for instance 0.1."
+            " prunes, between 0 and 1. For instance: 0.1."
         )
     found = {f"{role}_0": replace(link, method="dense", pruning=None, rewind=None)}
     while (level := round(len(found) * step, 9)) < target:

@@ -162,7 +162,7 @@ class Planner:
                 if override.key_or_group == "task.data":
                     raise RequestError(
                         f"'{override.input_line}' names a folder below data_root, and there is no "
-                        "data_root. Say data_root=DIR too."
+                        "data_root. Use data_root=DIR too."
                     )
 
     def first(self, plan: Plan) -> set[str]:
@@ -189,10 +189,10 @@ def _seeds(request: Any) -> list[int]:
         return known
     if isinstance(given, int):
         if given < 1:
-            raise RequestError(f"seeds={given}: at least one. Say seeds=1 or seeds=[42,7].")
+            raise RequestError(f"seeds={given}: at least one. Use seeds=1 or seeds=[42,7].")
         return known[:given] + [known[0] + i for i in range(1, given - len(known) + 1)]
     if not given or any(not isinstance(s, int) for s in given):
-        raise RequestError(f"seeds={given} is no list of whole numbers. Say seeds=[42,3407].")
+        raise RequestError(f"seeds={given} is not a list of whole numbers. Use seeds=[42,3407].")
     return [int(s) for s in given]
 
 

@@ -109,7 +109,7 @@ class ProcessGroup(WorkerGroup):
             raise
         except RuntimeError as error:
             raise self._ended(_LAST_WORD_SECONDS) or WorkerLost(
-                f"worker {self.rank} of {self.size} lost another one: {_first_line(error)}"
+                f"worker {self.rank} of {self.size} lost contact with another: {_first_line(error)}"
             ) from error
 
     def _poll(self, work: Any) -> None:

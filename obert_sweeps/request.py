@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .schema import EqualBudget, RequestError
 
 CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
-CHAIN_GROUPS = ("schedule", "distill")  # chosen for table=0 alone
+CHAIN_GROUPS = ("schedule", "distill")  # only for table=0
 LEAF_GROUPS = CELL_GROUPS + CHAIN_GROUPS
 MARK = "leaf_"  # a key of Hydra's grammar must not begin with a digit, and 2of4 does
 
@@ -154,15 +154,15 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
         group, _, rest = override.key_or_group.partition(".")
         if override.is_sweep_override():
             raise RequestError(
-                f"'{override.input_line}' is a Hydra sweep; the sweep is ours. Select cells "
+                f"'{override.input_line}' is a Hydra sweep, which is not supported. Select cells "
                 "instead: cells='t5/sst2/*', table=[1,4], seeds=3."
             )
         if group not in LEAF_GROUPS:
             continue
         if override.is_add() or override.is_delete() or override.is_force_add():
             raise RequestError(
-                f"'{override.input_line}': keys are neither added to nor taken from a leaf. "
-                f"Write a leaf of your own in conf/{group}/ and choose it."
+                f"'{override.input_line}': a leaf's keys can be changed, not added or removed. "
+                f"For others write a leaf of your own in conf/{group}/ and choose it."
             )
         if rest:
             keys.setdefault(group, []).append(override)
@@ -170,8 +170,8 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
         value = override.value()
         if isinstance(value, list):
             raise RequestError(
-                f"'{override.input_line}': one {group} at a time, or Hydra would merge them. "
-                f"For several say cells=, for instance cells='*/{value[0] if value else ''}/*'."
+                f"'{override.input_line}': one {group} at a time, since Hydra would merge them. "
+                f"For several use cells=, for instance cells='*/{value[0] if value else ''}/*'."
             )
         if not isinstance(value, str):
             known = ", ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")))
@@ -204,7 +204,7 @@ def _check_root(request: DictConfig) -> None:
     ):
         if request[key] not in allowed:
             raise RequestError(
-                f"{key}={request[key]} is unknown. Say {key}={' or '.join(allowed)}."
+                f"{key}={request[key]} is unknown. Use {key}={' or '.join(allowed)}."
             )
     for key, value in request.preset.equal_budget.items():
         if value <= 0:

@@ -54,12 +54,12 @@ def workers_of(cluster: Any, gpus: float) -> int:
     if workers > 1 and cluster.runner == "inline":
         raise RequestError(
             f"cluster.workers_per_stage={workers} needs Ray, which starts and watches the other "
-            "processes, and cluster=inline is one process. Say cluster=local "
+            "processes, and cluster=inline is one process. Use cluster=local "
             f"cluster.workers_per_stage={workers}, or cluster.workers_per_stage=1"
         )
     if workers > 1 and gpus and not float(gpus).is_integer():
         raise RequestError(
             f"cluster.workers_per_stage={workers} with cluster.gpus_per_stage={gpus:g}: workers do "
-            "not share a GPU. Say cluster.gpus_per_stage=1, or cluster.workers_per_stage=1"
+            "not share a GPU. Use cluster.gpus_per_stage=1, or cluster.workers_per_stage=1"
         )
     return workers

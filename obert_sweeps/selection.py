@@ -24,13 +24,13 @@ def select(loaded: Loaded) -> list[Cell]:
     tables = _tables(loaded.request.table)
     if 0 in tables:
         if tables != [0]:
-            raise RequestError("table=0 is one cell of your own: it stands alone. Say table=0.")
+            raise RequestError("table=0, one cell of your own, cannot be combined. Use table=0.")
         return [own_cell(loaded)]
     for group in ("schedule", "distill"):
         if group in loaded.choices:
             raise RequestError(
                 f"{group}={loaded.choices[group]}: in tables 1 to 5 the {group} is part of the "
-                f"cell. For a cell of your own say table=0 {group}={loaded.choices[group]} …"
+                f"cell. For a cell of your own use table=0 {group}={loaded.choices[group]} …"
             )
     chosen = [c for c in catalogue_cells() if c.table in tables and _uses(c, loaded.choices)]
     globs = _globs(loaded.request.cells)
@@ -58,7 +58,7 @@ def own_cell(loaded: Loaded) -> Cell:
     if not schedule:
         known = ", ".join(sorted(loaded.leaves["schedule"]))
         raise RequestError(
-            f"table=0 method={method} needs a schedule. Say schedule= one of {known}."
+            f"table=0 method={method} needs a schedule. Use schedule= one of {known}."
         )
     level = float(loaded.leaves["sparsity"].get(pattern, {}).get("level", 0.0))
     for override in loaded.leaf_overrides.get("sparsity", []):
@@ -101,7 +101,7 @@ def _tables(table: Any) -> list[int]:
     given = [table] if isinstance(table, (int, str)) else list(table)
     if not given or any(not isinstance(t, int) or t not in range(6) for t in given):
         raise RequestError(
-            f"table={table} is unknown. Say table=5, table=[1,4], table=all or table=0."
+            f"table={table} is unknown. Use table=5, table=[1,4], table=all or table=0."
         )
     return [int(t) for t in given]
 

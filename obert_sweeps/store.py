@@ -49,7 +49,7 @@ class Store:
 
     def folder(self, stage_id: str) -> StageFolder:
         if not _ID.fullmatch(stage_id):
-            raise RequestError(f"{stage_id!r} is no stage id; `obert-sweeps status` lists them")
+            raise RequestError(f"{stage_id!r} is not a stage id; `obert-sweeps status` lists them")
         place = self.place.sub(f"stages/{stage_id}")
         return StageFolder(place, self._watch, self._beat_seconds)
 
@@ -98,8 +98,8 @@ class Store:
                     stack.enter_context(self.lease("driver", owner))
                 except Held as held:
                     raise RequestError(
-                        f"{self.address} cannot create a key only if there is none, so it takes "
-                        f"one driver at a time, and there is another: {held}. Wait for it, or say "
+                        f"{self.address} has no conditional writes, so it takes "
+                        f"one driver at a time, and another is working: {held}. Wait, or use "
                         "another store="
                     ) from held
             yield

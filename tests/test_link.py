@@ -41,5 +41,5 @@ def test_the_first_round_prunes_and_rewinds_nothing() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
 def test_a_share_that_is_none_is_refused(share: float) -> None:
-    with pytest.raises(RequestError, match=r"rounds=.*Say for instance 0\.1"):
+    with pytest.raises(RequestError, match=r"rounds=.*For instance: 0\.1"):
         in_rounds(chain(share), 0.9)

@@ -94,7 +94,7 @@ def test_students_of_one_teacher_share_its_logits_and_no_id_tells_of_them(paper:
 
 
 def test_how_teachers_are_asked_is_one_of_two_words() -> None:
-    with pytest.raises(RequestError, match="Say cluster.teacher_logits=once or each_step"):
+    with pytest.raises(RequestError, match="Use cluster.teacher_logits=once or each_step"):
         plan("table=4", "cluster.teacher_logits=twice")
 
 
@@ -209,7 +209,7 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
     [
         (["table=6"], "table="),
         (["table=1", "cluster.workers_per_stage=0"], "whole number of workers"),
-        (["table=1", "cluster=inline", "cluster.workers_per_stage=2"], "Say cluster=local"),
+        (["table=1", "cluster=inline", "cluster.workers_per_stage=2"], "Use cluster=local"),
         (
             ["table=1", "cluster.workers_per_stage=2", "cluster.gpus_per_stage=0.5"],
             "do not share a GPU",

@@ -84,7 +84,7 @@ def test_a_student_comes_to_the_same_without_calling_its_teacher(
     assert sum(calls) == 48  # two epochs of 24 rows
     calls.clear()
     run(taught, student("known", "logits"))
-    assert calls == [] and "asking it" not in log(taught, "known")
+    assert calls == [] and "computing" not in log(taught, "known")
     same_weights(taught, "live", "known")
 
 
@@ -108,7 +108,7 @@ def test_what_is_not_fit_is_made_again_before_it_is_used(taught: Path, fault: st
         save_file(changed, file, metadata={"identity": str(teacher.identity_in(file))})
     run(taught, student("again", "logits"))
     assert file.read_bytes() == before
-    assert "missing or unfit: asking it again" in log(taught, "again")
+    assert "missing or stale: computing them" in log(taught, "again")
     for name, tensor in weights(taught, "known").items():
         assert torch.equal(weights(taught, "again")[name], tensor)
 
@@ -201,7 +201,7 @@ def test_workers_who_do_not_all_find_it_all_call_the_teacher(tmp_path: Path) -> 
     assert teachers(how, blind) == ["LiveTeacher"] * 2
     assert (
         said
-        == ["the teacher's logits of stage logits are missing or unfit: asking it at each step"] * 2
+        == ["the teacher's logits of stage logits are missing or stale: computing at each step"] * 2
     )
 
 

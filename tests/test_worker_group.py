@@ -114,7 +114,8 @@ def lose(group: WorkerGroup, how: str, fault: str) -> float:
         time.sleep(4)
         return 0.0
     begun = time.monotonic()
-    with pytest.raises(WorkerLost, match=f"worker {group.rank} of {group.size} lost another"):
+    told = f"worker {group.rank} of {group.size} lost contact with another"
+    with pytest.raises(WorkerLost, match=told):
         exchange(group, how)
     return time.monotonic() - begun
 

@@ -53,7 +53,7 @@ class Metric:
     exact: bool = False
     lower_is_better: bool = False
     unit: str = ""
-    needs: str = "the result of its last stage does not hold it"  # said when it was not measured
+    needs: str = "its last stage did not record it"  # said when it was not measured
     why: str = (
         "neighbouring methods of the document's rows lie about a point apart, so a wider band "
         "could not tell one method from the next"

@@ -36,22 +36,22 @@ VERBS = {
     "sync": Verb("rebuild the W&B runs from the store", "sync tracker.mode=online"),
     "launch": Verb("the file that starts a run on a cluster", "launch cluster=slurm table=1"),
     "gc": Verb("free what no cell needs any more; lists first, deletes with confirm=true", "gc"),
-    "doctor": Verb("versions, devices, data, disk: what works, and the mend", "doctor format=json"),
+    "doctor": Verb("versions, devices, data, disk: what works, what to mend", "doctor format=json"),
 }
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 
 GROUPS = """Groups (choose with GROUP=NAME):
-  task       squad mnli qqp qnli mrpc sst2 cola stsb     narrows the cells, as the next three
+  task       squad mnli qqp qnli mrpc sst2 cola stsb     these four select cells
   model      bert_base bert_large mobilebert
   method     dense magnitude obert …
   sparsity   dense unstructured block4 2of4
-  schedule   dense oneshot gradual upstream_transfer …   chosen for table=0 alone
-  distill    none kd_t2 kd_t5 kd_t5_5                    chosen for table=0 alone
+  schedule   dense oneshot gradual upstream_transfer …   only for table=0
+  distill    none kd_t2 kd_t5 kd_t5_5                    only for table=0
   preset     demo (default) small paper
   cluster    local inline                                slurm kuberay ray: for launch
   tracker    wandb none
 
-Often said:
+Common options:
   table=5  table=[1,4]  table=all     cells='t5/sst2/*'     seeds=3  seeds=[42,7]
   data_root=DIR  store=DIR  model=bert_base model.path=DIR  budget.max_epochs=1  format=json
 """
@@ -103,19 +103,21 @@ def _dispatch(given: list[str]) -> int:
         return 0
     if verb is None:
         raise RequestError(
-            f"'{given[0]}' is no verb. The verbs: {', '.join(VERBS)}. See {PROGRAM} --help"
+            f"'{given[0]}' is not a verb. Verbs: {', '.join(VERBS)}. See {PROGRAM} --help"
         )
     if "--help" in rest or "-h" in rest:
         print(help_text(verb))
         return 0
     if "-m" in rest or "--multirun" in rest:
         raise RequestError(
-            "-m is Hydra's sweep; the sweep is ours. Select cells instead: table=[1,4], "
+            "-m (Hydra's multirun) is not supported. Select several cells instead: table=[1,4], "
             "cells='t5/*', seeds=3."
         )
     flags = [argument for argument in rest if argument.startswith("-")]
     if flags:
-        raise RequestError(f"'{flags[0]}' is no option. Say key=value; see {PROGRAM} {verb} --help")
+        raise RequestError(
+            f"'{flags[0]}' is not an option. Use key=value; see {PROGRAM} {verb} --help"
+        )
     from ..request import read  # not at the top: help answers without Hydra
 
     return int(importlib.import_module(f".{verb}", __package__).main(read(rest)))

@@ -65,17 +65,17 @@ def show(document: Mapping[str, Any], confirmed: bool) -> None:
     for reason, sizes in rest.items():
         out.print(f"and {len(sizes)} more, {size(sum(sizes))}: {reason}")
     for stage, who in document["held"].items():
-        out.print(f"{stage[:8]} is being run by {who}: it and what it descends from stay")
+        out.print(f"{stage[:8]} is being run by {who}: it and the stages it needs are kept")
     if document["blocked"]:
         out.print(
-            f"{document['blocked']} cells are blocked, so what they need is not known: "
-            "stages that no other selected cell has stay"
+            f"{document['blocked']} cells are blocked, so their stages are not known: "
+            "stages that no other selected cell needs are kept"
         )
     out.print(f"needed are the stages of {document['needed_by']}, in {document['store']}")
     if confirmed:
         out.print(f"freed {size(document['freed'])}")
     elif document["items"]:
         again = shlex.join(["obert-sweeps", *sys.argv[1:], "confirm=true"])
-        out.print(f"{size(document['bytes'])} can go. Nothing is removed yet; type: {again}")
+        out.print(f"{size(document['bytes'])} can be freed; nothing has been so far. Type: {again}")
     else:
-        out.print("nothing can go")
+        out.print("nothing can be freed")

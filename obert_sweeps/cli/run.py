@@ -38,7 +38,7 @@ def main(loaded: Loaded) -> int:
         check_leaves(pending, list(loaded.request.allow_targets))
     notice(f"{len(plan.wanted())} stages, {len(plan.wanted()) - len(pending)} done already")
     if not store.place.exclusive:
-        notice(f"{store.address} cannot keep drivers apart for certain: one at a time works in it")
+        notice(f"{store.address} cannot lock out a second driver: run one at a time in it")
     owner = f"a driver, {this_process()}"
     with store.sole_driver(owner), Uploads(loaded) as uploads:
         with Progress(pending, store) as progress:
@@ -62,7 +62,7 @@ def refuse_to_launch(loaded: Loaded) -> None:
     """A cluster that is yet to be had is not run on from here."""
     if (launch := loaded.request.cluster.get("launch")) is not None:
         raise RequestError(
-            "this cluster is yet to be started, and `run` runs on what is there. Print the file "
+            "this cluster has not been started yet, and `run` needs a running one. Print the file "
             f"that starts it and runs this request: obert-sweeps launch … > {launch.file}. On a "
             "running Ray cluster: obert-sweeps run cluster.address=auto"
         )

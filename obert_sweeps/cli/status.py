@@ -46,7 +46,7 @@ def find_stage(store: Store, prefix: str) -> str:
             "See the ids with: obert-sweeps status"
         )
     raise RequestError(
-        f"'{prefix}' fits {len(found)} stages: {', '.join(found[:5])} … Say more of it."
+        f"'{prefix}' fits {len(found)} stages: {', '.join(found[:5])} … Give more of it."
     )
 
 

@@ -24,7 +24,7 @@ def main(loaded: Loaded) -> int:
     def rebuilder() -> Rebuilder:
         found = tracker.rebuilder(str(store.root))
         if found is None:
-            raise RequestError("this tracker has no runs to rebuild. Say tracker=wandb")
+            raise RequestError("this tracker has no runs to rebuild. Use tracker=wandb")
         return found
 
     found = rebuild(store, rebuilder, notice)
@@ -36,10 +36,10 @@ def main(loaded: Loaded) -> int:
 
 
 def told(found: Rebuilt, store: Store) -> str:
-    """1 run written, 160 as they should be, 2 stages running; and what is wrong."""
-    parts = [f"{found.written} runs written", f"{found.there} as they should be"]
+    """1 run written, 160 up to date, 2 stages running; and what is wrong."""
+    parts = [f"{found.written} runs written", f"{found.there} up to date"]
     if found.running:
-        parts.append(f"{found.running} stages running (their own)")
+        parts.append(f"{found.running} stages still running")
     line = f"{', '.join(parts)}: {store.root / FOLDER}"
     if found.unwritten:
         line += f"\n{found.unwritten} not written: {found.reason}. The same command goes on."

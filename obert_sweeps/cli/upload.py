@@ -65,7 +65,7 @@ class Uploads:
             pass
         if code != 0:
             again = shlex.join(["obert-sweeps", *self._verb])
-            notice(f"not all is in W&B yet; {self._log} says why. Later: {again}")
+            notice(f"not everything is in W&B yet; {self._log} says why. To finish later: {again}")
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._log.parent.mkdir(parents=True, exist_ok=True)

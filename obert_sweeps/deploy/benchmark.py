@@ -111,7 +111,7 @@ def measure(
                 right = judge(plan.folders[side]).name
                 raise StageError(
                     f"its logits of the {side} model differ from {right}'s by {apart:.3g}"
-                    f" (relative RMS; at most {allowed:g} is right)"
+                    f" (relative RMS; the limit is {allowed:g})"
                 )
         figures = []
         for shape in plan.shapes:

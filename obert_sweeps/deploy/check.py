@@ -31,7 +31,7 @@ def check_benchmark(role: str, recipe: dict[str, Any], config: dict[str, Any]) -
     for shape in plan["shapes"]:
         if len(shape) != 2 or min(shape) < 1 or shape[1] > positions:
             raise RequestError(
-                f"{where}: {shape} is no shape for it. Say [batch, length], with at least one row"
+                f"{where}: {shape} is not a shape. Write [batch, length], with at least one row"
                 f" and at most {positions} tokens, which is what the model takes."
             )
     if plan["repeats"] < 1 or plan["warmup"] < 0:

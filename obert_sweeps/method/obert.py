@@ -131,7 +131,8 @@ class OBert(Method):
         if size % pattern.size:
             near = max(size - size % pattern.size, pattern.size)
             raise StageError(
-                f"method.fisher_block_size {size} is no multiple of {pattern.size}, the group size"
+                f"method.fisher_block_size {size} is not a multiple of {pattern.size}, the group"
+                " size"
                 f" of pattern {pattern.name}: groups would be cut in two. Set it to {near} or"
                 f" {near + pattern.size}."
             )

@@ -102,12 +102,12 @@ def cannot_write(error: BaseException) -> str | None:
     """What is wrong with the disk and what to do about it; None where it is not the disk."""
     if not isinstance(error, OSError) or error.errno not in _NO_ROOM + _NO_DISK:
         return None
-    mend = "Mend that"
+    mend = "Mend this"
     if error.errno in _NO_ROOM:
         mend = "Free some (see: obert-sweeps gc)"
     return (
         f"the store cannot be written: {error.strerror} ({error.filename}). {mend}; then the same "
-        "command goes on from what is there."
+        "command continues from what is there."
     )
 
 

@@ -200,10 +200,10 @@ def _decide(excess: float, half: float | None) -> tuple[str, str]:
         only = "one seed each, or the same for all"
         return "undecided", f"{only}, and no published deviation over seeds"
     if excess - half > 0:
-        return "held", "the interval of the difference bears it"
+        return "held", "the interval of the difference is above zero"
     if excess + half < 0:
-        return "broken", "the interval of the difference denies it"
-    return "undecided", "the interval of the difference holds both"
+        return "broken", "the interval of the difference is below zero"
+    return "undecided", "the interval of the difference includes zero"
 
 
 def _without_values(a: Measured, b: Measured, ours: bool, theirs: bool) -> dict[str, str]:

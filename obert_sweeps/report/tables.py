@@ -150,7 +150,7 @@ def _notes(plan: CellPlan, found: Measured) -> list[str]:
         notes.append("; ".join([f"did not converge with seed {seeds}", *sorted(reasons)]))
     notes += sorted({r["remark"] for r in found.results if r.get("remark")})
     if plan.assumed:
-        notes.append("assumed, for want of a source: " + ", ".join(sorted(plan.assumed)))
+        notes.append("assumed, since no source says: " + ", ".join(sorted(plan.assumed)))
     return notes
 
 

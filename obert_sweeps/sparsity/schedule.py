@@ -134,12 +134,12 @@ def _check(times: PruningTimes, level: float) -> None:
         )
     if times.every is not None and times.every <= 0:
         raise RequestError(
-            f"pruning.every is {times.every:g} epochs, which is no interval. Give a positive number"
+            f"pruning.every is {times.every:g} epochs, not an interval. Give a positive number"
             " of epochs, or null."
         )
     if times.every_steps is not None and times.every_steps < 1:
         raise RequestError(
-            f"pruning.every_steps is {times.every_steps} optimiser steps, which is no interval."
+            f"pruning.every_steps is {times.every_steps} optimiser steps, not an interval."
             " Give at least 1, or null."
         )
     if times.until is not None and times.until < times.end:

@@ -97,7 +97,7 @@ def faults(row: dict[str, Any]) -> list[tuple[str, str]]:
 def none_ran(rows: list[dict[str, Any]]) -> str:
     """Why there is no speed, engine by engine."""
     reasons = [f"{row['engine']} is {word} ({why})" for row in rows for word, why in faults(row)]
-    return f"no engine ran it, and scores are those of training: {'; '.join(reasons)}"
+    return f"no engine could run it, so the scores are those of training: {'; '.join(reasons)}"
 
 
 def metrics_of(row: dict[str, Any], gpu: bool) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def parent_models(spec: Stage, how: Runtime) -> dict[str, Path]:
         model = folder.get_folder("model")
         if model is None:
             reason = (result.get("evidence") or {}).get("reason", "its model/ folder is gone")
-            raise StageError(f"there is no model of {role} stage {parent}: {reason}")
+            raise StageError(f"there is no model of the {role} stage {parent}: {reason}")
         if (broken := fault(model)) is not None:
             raise StageError(
                 f"the model of {role} stage {parent} is damaged: {broken}. Delete"
@@ -52,6 +52,6 @@ def checkpoint(spec: Stage, how: Runtime, group: WorkerGroup) -> Path | None:
     if step >= 0 and path is None:
         raise StageError(
             f"{platform.node()} does not see {folder.where(name)}: the workers of a stage need a"
-            " store that all hosts share. Say store=FOLDER"
+            " store that all hosts share. Use store=FOLDER"
         )
     return path

@@ -133,7 +133,7 @@ def teacher_of(
         return identity_in(place / FILE) == wanted
 
     def make_again(part: Path) -> None:
-        note(f"the teacher's logits of stage {logits} are missing or unfit: asking it again")
+        note(f"the teacher's logits of stage {logits} are missing or stale: computing them")
         asked.answer(part)
 
     if asked.group.size == 1:
@@ -142,5 +142,5 @@ def teacher_of(
     all_have_it = asked.group.sum(torch.tensor(float(place is not None))) == asked.group.size
     if place is not None and all_have_it:
         return load_logits(place / FILE, asked.device)
-    note(f"the teacher's logits of stage {logits} are missing or unfit: asking it at each step")
+    note(f"the teacher's logits of stage {logits} are missing or stale: computing at each step")
     return LiveTeacher(asked.load().to(asked.device), asked.task)

@@ -24,7 +24,7 @@ def check_demand(stages: Sequence[Stage], nodes: Sequence[dict[str, float]]) -> 
         said = " and ".join(f"{amount:g} {name}" for name, amount in asked.items())
         if gpus > 1 and not gpus.is_integer():
             raise RequestError(
-                f"stage {stage.name} ({stage.id}) asks for {said}: more than one GPU come whole. "
+                f"stage {stage.name} ({stage.id}) asks for {said}: above one, GPUs are whole. "
                 "Ask for a whole number, or for a share of one"
             )
         room = sum(_times(asked, node, stage.workers) for node in nodes)

@@ -39,7 +39,7 @@ def _corpus_rows(task: dict[str, Any], corpus: list[dict[str, Any]]) -> int:
     if not corpus:
         raise RequestError(
             f"task {task['name']} has no texts to learn from: none of the folders of its corpus is "
-            "at hand. Say data_root=DIR with DIR/<task>/train.parquet for at least one task."
+            "at hand. Use data_root=DIR with DIR/<task>/train.parquet for at least one task."
         )
     total = 0
     for part in corpus:
@@ -52,14 +52,14 @@ def _corpus_rows(task: dict[str, Any], corpus: list[dict[str, Any]]) -> int:
 def _folder(name: str, folder: str | None) -> Path:
     if not folder:
         raise RequestError(
-            f"task {name} has source: folder but no folder. Say data_root=DIR, which reads "
+            f"task {name} has source: folder but no folder. Use data_root=DIR, which reads "
             "DIR/<task>/<split>.parquet"
         )
     path = Path(folder)
     if not path.is_dir():
         raise RequestError(
-            f"the data of {name} are not at hand: {path} is no folder. Put the task's parquet "
-            "files there, or say data_root=DIR (and task.data=NAME for a folder of another name)."
+            f"the data of {name} was not found: {path} is not a folder. Put the task's parquet "
+            "files there, or use data_root=DIR (and task.data=NAME for a folder of another name)."
         )
     return path
 
@@ -71,8 +71,8 @@ def _rows(name: str, file: Path, columns: list[str]) -> int:
     if not file.is_file():
         have = ", ".join(sorted(p.name for p in file.parent.glob("*.parquet"))) or "no parquet file"
         raise RequestError(
-            f"{file} is absent and task {name} needs it; the folder holds {have}. Put the file "
-            "there, or say data_root=DIR or task.data=NAME for another folder."
+            f"task {name} needs {file}, which does not exist; the folder has {have}. Put the file "
+            "there, or use data_root=DIR or task.data=NAME for another folder."
         )
     try:
         with pq.ParquetFile(file) as parquet:
@@ -81,18 +81,18 @@ def _rows(name: str, file: Path, columns: list[str]) -> int:
         reason = (str(error).splitlines() or ["unreadable"])[0]
         raise RequestError(
             f"{file} cannot be read as parquet ({reason}), so task {name} cannot use it. Write it "
-            "again, or say data_root=DIR for another copy."
+            "again, or use data_root=DIR for another copy."
         ) from error
     absent = [column for column in columns if column not in there]
     if absent:
         raise RequestError(
             f"{file} has no column {', '.join(absent)}, which task {name} needs; it has "
-            f"{', '.join(there)}. Rename its columns as in the hub's data set, or say "
+            f"{', '.join(there)}. Rename its columns as in the hub's data set, or use "
             "data_root=DIR for another copy."
         )
     if rows == 0:
         raise RequestError(
-            f"{file} has no rows, so task {name} has nothing to read. Put rows there, or say "
+            f"{file} has no rows, so task {name} has nothing to read. Put rows there, or use "
             "data_root=DIR for another copy."
         )
     return int(rows)

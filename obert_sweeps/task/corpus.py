@@ -45,12 +45,12 @@ class Corpus:
                     self.parts.append((FolderRows(part["folder"]), columns))
         elif source != "generated":
             raise RequestError(
-                f"task.source={source} of {name} is none of hub, folder, generated. Say "
+                f"task.source={source} of {name} is not one of hub, folder, generated. Use "
                 "task.source=generated, or data_root=DIR for local texts."
             )
         if self.generated is None and not self.parts:
             raise RequestError(
-                f"task {name} with source: {source} names no texts. Say data_root=DIR, which reads "
+                f"task {name} with source: {source} names no texts. Use data_root=DIR, which reads "
                 "the training texts of the tasks there."
             )
 

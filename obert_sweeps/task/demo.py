@@ -52,7 +52,7 @@ def check_options(task: str, options: Mapping[str, Any]) -> None:
     faults += [f"{key} is missing" for key in OPTIONS[:2] if key not in options]
     for key, value in options.items():
         if not isinstance(value, int) or (key.endswith("_rows") and value < 1):
-            faults.append(f"{key}={value} is no positive whole number")
+            faults.append(f"{key}={value} is not a positive whole number")
     if options.get("version", VERSION) != VERSION:
         faults.append(
             f"version={options['version']} of the grammar is not the one here ({VERSION})"
@@ -61,8 +61,8 @@ def check_options(task: str, options: Mapping[str, Any]) -> None:
         faults.append(f"there is no grammar for {task}, only for {', '.join(MAKERS)}")
     if faults:
         raise RequestError(
-            f"task {task}: the generator's options are wrong: {'; '.join(faults)}. Say for "
-            "instance task.generator.train_rows=3000"
+            f"task {task}: the generator's options are wrong: {'; '.join(faults)}. For "
+            "instance: task.generator.train_rows=3000"
         )
 
 

@@ -152,7 +152,7 @@ class Glue(Task):
         for place, text in enumerate(texts):
             if not isinstance(text, str):
                 raise StageError(
-                    f"task {self.name}, split {split}: {column} of row {place} is no text "
+                    f"task {self.name}, split {split}: {column} of row {place} is not text "
                     f"({text!r}). Mend or drop the row, or name other data: data_root=DIR"
                 )
         return texts
@@ -160,8 +160,8 @@ class Glue(Task):
     def _check_values(self) -> None:
         known = REGRESSION if self.head == "regression" else CLASSIFICATION
         faults = [
-            f"the metric {name} is none of {', '.join(known)} (with {MISMATCHED} for a mismatched "
-            "split)"
+            f"the metric {name} is not one of {', '.join(known)} (with {MISMATCHED} for a"
+            " mismatched split)"
             for name in self.metrics
             if name.removesuffix(MISMATCHED) not in known
         ]
@@ -176,4 +176,4 @@ class Glue(Task):
         if not self.evaluation_splits:
             faults.append("evaluation_splits is empty")
         if faults:
-            raise RequestError(f"task {self.name}: {'; '.join(faults)}. Say task.KEY=VALUE.")
+            raise RequestError(f"task {self.name}: {'; '.join(faults)}. Use task.KEY=VALUE.")

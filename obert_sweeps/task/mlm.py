@@ -71,7 +71,7 @@ class Mlm(Task):
             raise RequestError(
                 f"task {name}: mask_probability must lie between 0 and 1 (is {mask_probability}), "
                 f"max_length be 8 or more (is {max_length}), held_out_rows 1 or more (is "
-                f"{held_out_rows}). Say for instance task.mask_probability=0.15"
+                f"{held_out_rows}). For instance: task.mask_probability=0.15"
             )
         if best_metric != "accuracy":
             raise RequestError(

@@ -79,7 +79,7 @@ class FolderRows(RowSource):
         file = self.folder / f"{split}.parquet"
         if not file.is_file():
             raise StageError(
-                f"{file} is absent, so there are no rows for the split {split}. "
+                f"{file} does not exist, so there are no rows for the split {split}. "
                 "Put the file there or name another folder: data_root=DIR"
             )
         try:
@@ -130,12 +130,12 @@ def row_source(
         return GeneratedRows(task, generator)
     if source not in KINDS:
         raise RequestError(
-            f"task.source={source} of {task} is none of {', '.join(KINDS)}. "
-            "Say task.source=hub, or data_root=DIR for local files."
+            f"task.source={source} of {task} is not one of {', '.join(KINDS)}. "
+            "Use task.source=hub, or data_root=DIR for local files."
         )
     key = {"hub": "hub", "folder": "folder"}[source]
     raise RequestError(
-        f"task {task} has source: {source} but no {key}. Say "
+        f"task {task} has source: {source} but no {key}. Use "
         + ("data_root=DIR" if key == "folder" else "task.hub=OWNER/NAME, or data_root=DIR")
         + "."
     )

@@ -206,7 +206,7 @@ class Squad(Task):
                 f"{self.max_query_length} tokens and an overlap (doc_stride) of {self.doc_stride}"
             )
         if faults:
-            raise RequestError(f"task {self.name}: {'; '.join(faults)}. Say task.KEY=VALUE.")
+            raise RequestError(f"task {self.name}: {'; '.join(faults)}. Use task.KEY=VALUE.")
 
 
 def _window(encoded: Any, place: int, example: int) -> Window:

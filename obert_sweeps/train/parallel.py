@@ -65,7 +65,7 @@ def check_equal(model: nn.Module, group: WorkerGroup) -> None:
     if not torch.equal(ours, theirs):
         raise StageError(
             f"worker {group.rank} of {group.size} has come to other weights than worker 0. The"
-            " workers of a stage must be machines of one kind; or say cluster.workers_per_stage=1"
+            " workers of a stage must be machines of one kind; or use cluster.workers_per_stage=1"
         )
 
 

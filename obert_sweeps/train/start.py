@@ -48,7 +48,7 @@ def training_of(data: Mapping[str, Any]) -> Training:
     if training.group_by_length < 0:
         raise StageError(
             f"training.group_by_length is {training.group_by_length}: it is a number of batches, 0"
-            " for the plain order. Say for instance 50."
+            " for the plain order. For instance: 50."
         )
     return training
 

@@ -130,8 +130,8 @@ class Step:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.note(
-            f"memory does not hold {rows} rows at once: from here on {self.micro_batch}, gradients"
-            f" added up to the same batch. cluster.micro_batch={self.micro_batch} says so at once"
+            f"{rows} rows at once do not fit in memory: from here on {self.micro_batch} at"
+            f" once, with gradients added up. To begin so: cluster.micro_batch={self.micro_batch}"
         )
 
     def _loss(self, part: Batch, label_share: float, teacher_share: float) -> Tensor | None:

@@ -69,9 +69,9 @@ def test_a_look_imports_neither_torch_nor_ray_and_leaves_nothing(verb, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["frobnicate"], "no verb"),
-        (["run", "-m", "table=1,2"], "the sweep is ours"),
-        (["run", "--resume"], "no option"),
+        (["frobnicate"], "not a verb"),
+        (["run", "-m", "table=1,2"], "multirun) is not supported"),
+        (["run", "--resume"], "not an option"),
         (["plan", "tabel=5"], "tabel"),
         (["run", "task=sst3"], "sst2"),
         (["run", "table=1", "sparsity=2of4", "sparsity.level=2"], "impossible"),

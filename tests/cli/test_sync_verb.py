@@ -72,7 +72,7 @@ def test_it_tells_the_rebuilder_all_that_the_store_holds(
     answer = json.loads(capsys.readouterr().out)
     assert (answer["written"], answer["there"], answer["reason"]) == (4, 0, None)
     assert sync.main(read([f"store={store.root}"])) == 0
-    assert "0 runs written, 4 as they should be" in capsys.readouterr().out
+    assert "0 runs written, 4 up to date" in capsys.readouterr().out
 
 
 def test_what_is_not_written_is_an_exit_code_and_a_reason(

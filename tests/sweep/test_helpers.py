@@ -98,7 +98,7 @@ def test_whichever_worker_is_lost_the_stage_ends_as_if_none_had_been(tmp_path: P
     again = {name: reason for kind, name, _, reason in told if kind == "started" and reason}
     assert set(again) == {"helper_killed", "helper_hangs", "first_killed"}
     assert again["helper_killed"].startswith("worker 1 died")
-    assert "worker 0 of 2 lost another one: " in again["helper_hangs"]
+    assert "worker 0 of 2 lost contact with another: " in again["helper_hangs"]
     assert again["first_killed"] == "its process died; started again (1 of 3)"
 
     calm = weights(tmp_path / "runs", "calm")  # with dropout, to the bit: nothing is drawn anew

@@ -33,7 +33,7 @@ def test_faults_name_the_file_and_the_way_out(tmp_path: Path) -> None:
     good = {"sentence": ["a"], "label": [0]}
     none = {"sentence": [], "label": []}
     cases: list[tuple[str, dict[str, Any] | None, str]] = [
-        ("absent", None, "train.parquet is absent"),
+        ("absent", None, "train.parquet, which does not exist"),
         ("label", {"sentence": ["a"]}, "no column label"),
         ("text", {"label": [0]}, "no column sentence"),
         ("empty", none, "no rows"),
@@ -50,7 +50,7 @@ def test_faults_name_the_file_and_the_way_out(tmp_path: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="is no folder.*data_root=DIR"):
+    with pytest.raises(RequestError, match="is not a folder.*data_root=DIR"):
         check_folder(recipe(tmp_path / "nowhere"))
     with pytest.raises(RequestError, match="no folder.*data_root=DIR"):
         check_folder({**recipe(tmp_path), "folder": None})
@@ -88,7 +88,7 @@ def test_real_folders(shared_dir: Path) -> None:
         evaluation_splits=["validation", "validation_mismatched"],
     )
     assert check_folder(mnli)["validation_mismatched"] == 916
-    with pytest.raises(RequestError, match="train.parquet is absent.*validation.parquet"):
+    with pytest.raises(RequestError, match="train.parquet, which does.*validation.parquet"):
         check_folder(recipe(data / "qnli", name="qnli", text_columns=["question", "sentence"]))
     squad = {"name": "squad", "source": "folder", "folder": str(data / "squad_by_article")}
     assert check_folder(squad) == {"train": 11_338, "validation": 2_777}

@@ -156,7 +156,7 @@ def test_undefined_is_nan() -> None:
         ({"sentence": ["a", "b"], "label": [0, -1]}, "row 1 is -1 .unlabelled"),
         ({"sentence": ["a", "b"], "label": [0, 2]}, "row 1 is 2, not 0 to 1"),
         ({"sentence": ["a", "b"], "label": [0, None]}, "row 1 is None"),
-        ({"sentence": ["a", None], "label": [0, 1]}, "sentence of row 1 is no text"),
+        ({"sentence": ["a", None], "label": [0, 1]}, "sentence of row 1 is not text"),
         ({"sentence": ["a", "b"]}, "no column label"),
         ({"label": [0, 1]}, "no column sentence"),
     ],
@@ -171,7 +171,7 @@ def test_bad_rows(tmp_path: Path, tokenizer: Any, columns: Any, message: str) ->
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"metrics": ["pearson"], "best_metric": "pearson"}, "pearson is none of accuracy"),
+        ({"metrics": ["pearson"], "best_metric": "pearson"}, "pearson is not one of accuracy"),
         ({"best_metric": "f1"}, "best_metric=f1"),
         ({"text_columns": []}, "text_columns"),
         ({"num_labels": 0}, "num_labels=0"),

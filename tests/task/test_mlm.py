@@ -182,7 +182,7 @@ def test_local_texts_are_split_without_a_leak(tmp_path: Path) -> None:
         ({"best_metric": "loss"}, "must be accuracy"),
         ({"source": "folder"}, "names no texts"),
         ({"source": "hub"}, "names no texts"),
-        ({"source": "cloud"}, "none of hub, folder, generated"),
+        ({"source": "cloud"}, "not one of hub, folder, generated"),
         ({"generator": {**GENERATOR, "version": 0}}, "version=0"),
     ],
 )

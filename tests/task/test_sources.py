@@ -49,7 +49,7 @@ def test_folder(tmp_path: Path) -> None:
     assert everything == [{"sentence": c, "label": i % 2} for i, c in enumerate("abcd")]
     part = rows.rows("train", ["sentence", "label"], 2)
     assert len(part) == 2 and all(row in everything for row in part)
-    with pytest.raises(StageError, match="test.parquet is absent"):
+    with pytest.raises(StageError, match="test.parquet does not exist"):
         rows.rows("test", ["label"])
     with pytest.raises(StageError, match="no column question; it has sentence, label, more"):
         rows.rows("train", ["question"])
@@ -119,7 +119,7 @@ def test_generated() -> None:
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("folder", "no folder.*data_root=DIR"), ("hub", "no hub"), ("cloud", "none of hub, folder")],
+    [("folder", "no folder.*data_root=DIR"), ("hub", "no hub"), ("cloud", "not one of hub")],
 )
 def test_incomplete_source(source: str, message: str) -> None:
     keys: dict[str, Any] = dict.fromkeys(("hub", "hub_config", "revision", "folder"))

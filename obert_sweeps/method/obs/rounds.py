@@ -110,7 +110,7 @@ def plan_rounds(
         needed = (budget - room + per_block) / 2**30
         raise StageError(
             f"an OBS step of these layers needs at least {needed:.3f} GiB a worker beside the"
-            f" model, {budget / 2**30:.3f} GiB are to be had. Set cluster.memory_gb to more (null:"
+            f" model, {budget / 2**30:.3f} GiB are free. Set cluster.memory_gb to more (null:"
             " what is free), run fewer stages at a time, or set method.fisher_block_size lower."
         )
     rounds: list[Round] = []
