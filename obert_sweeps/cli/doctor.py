@@ -41,7 +41,7 @@ def main(loaded: Loaded) -> int:
     if loaded.request.format == "json":
         print_json(document)
     else:
-        table = Table("", "what", "found", "mend", box=None)
+        table = Table("", "what", "found", "fix", box=None)
         for check in checks:
             mark = "!!" if not check["ok"] else "--" if check["mend"] else "ok"
             table.add_row(mark, check["what"], check["found"], check["mend"])

@@ -36,7 +36,7 @@ VERBS = {
     "sync": Verb("rebuild the W&B runs from the store", "sync tracker.mode=online"),
     "launch": Verb("the file that starts a run on a cluster", "launch cluster=slurm table=1"),
     "gc": Verb("free what no cell needs any more; lists first, deletes with confirm=true", "gc"),
-    "doctor": Verb("versions, devices, data, disk: what works, what to mend", "doctor format=json"),
+    "doctor": Verb("versions, devices, data, disk: what works, how to fix", "doctor format=json"),
 }
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 

@@ -9,7 +9,7 @@ from .base import Method, PruneStep
 
 
 class Random(Method):
-    """Weights go by lot; the rest stay as they are.
+    """Weights are removed at random; the rest stay as they are.
 
     Source: none; it is the floor that every method must beat. The draw follows from the stage's
     seed and the pruning step.

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..schema import LearningRatePiece, StageError, Training
 from ..sparsity.schedule import learning_rate
+from .adamax import Adamax
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> None:
@@ -48,7 +49,7 @@ def make_optimizer(
         # One kernel for all weights; on CPU, too, several times faster than one at a time.
         return torch.optim.AdamW(groups, lr=0.0, fused=True)
     if training.optimizer == "adamax":
-        return torch.optim.Adamax(groups, lr=0.0)
+        return Adamax(groups, lr=0.0)
     raise StageError(
         f"training.optimizer {training.optimizer!r} is unknown. Choose adamw or adamax."
     )

@@ -12,6 +12,7 @@ from tiny_bert import Toy, data_of, encoder, model_of
 from obert_sweeps.method.base import Method
 from obert_sweeps.schema import Distillation, LearningRatePiece, StageError, Training
 from obert_sweeps.sparsity.mask import Masks
+from obert_sweeps.train.adamax import Adamax
 from obert_sweeps.train.optim import freeze, make_optimizer, set_learning_rate
 from obert_sweeps.train.step import Step
 from obert_sweeps.train.teacher import LiveTeacher
@@ -182,7 +183,7 @@ def test_biases_and_norms_are_not_decayed(name: str) -> None:
     step.optimizer.step()
     moved = {k for k, v in model.named_parameters() if not torch.equal(v, before[k])}
     assert moved == {k for k in before if "LayerNorm" not in k and not k.endswith("bias")}
-    assert isinstance(step.optimizer, torch.optim.AdamW if name == "adamw" else torch.optim.Adamax)
+    assert isinstance(step.optimizer, torch.optim.AdamW if name == "adamw" else Adamax)
 
 
 def test_adamw_is_the_published_update() -> None:
