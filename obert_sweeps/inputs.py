@@ -59,9 +59,9 @@ class Inputs:
         files = data_files(task)
         absent = [f for f in files if not f.is_file()]
         if absent or not files:
-            where = absent[0] if absent else task["folder"]
+            lacks = f"{absent[0]} does not exist" if absent else f"none in {task['folder']}"
             raise Blocked(
-                f"the data of {task['name']} was not found: {where} does not exist. "
+                f"the data of {task['name']} was not found: {lacks}. "
                 "Put the file there, or name another folder with data_root=DIR or task.data=NAME"
             )
         rows = check_folder(task)

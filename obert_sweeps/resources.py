@@ -26,7 +26,7 @@ def asks_once(cluster: Any) -> bool:
     """Whether teachers say their logits once, for all students. RequestError for another word."""
     if cluster.teacher_logits not in ("once", "each_step"):
         raise RequestError(
-            f"cluster.teacher_logits={cluster.teacher_logits} is unknown. Say"
+            f"cluster.teacher_logits={cluster.teacher_logits} is unknown. Use"
             " cluster.teacher_logits=once or each_step."
         )
     return bool(cluster.teacher_logits == "once")

@@ -221,7 +221,7 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
         (["table=0", "task=sst2", "model=bert_base", "method=obert"], "schedule"),
         (["cells=*/dense", "budget.max_fisher_gradients=4"], "touches no stage"),
         (["table=1", "task=squad", "task.data=other"], "data_root"),
-        (["table=5", "task=sst2", "data_root=/nowhere", EXISTING], "not at hand"),
+        (["table=5", "task=sst2", "data_root=/nowhere", EXISTING], "not found"),
         (["table=1", "sparsity=2of4", "sparsity.level=1.5"], "impossible"),
         (["preset=small", "table=1"], "model.path="),
         (["seeds=0"], "seeds=1"),
@@ -264,7 +264,7 @@ def test_missing_data_block_a_cell_and_leave_the_others(shared_dir) -> None:
     )
     blocked = {c.cell.task: c.blocked for c in small.selected()}
     assert blocked["sst2"] is None and blocked["stsb"] is None
-    assert "cola" in blocked["cola"] and "not at hand" in blocked["cola"]
+    assert "cola" in blocked["cola"] and "not found" in blocked["cola"]
 
 
 def test_a_presets_word_for_every_stage_yields_to_its_word_for_one(shared_dir) -> None:

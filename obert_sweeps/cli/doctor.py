@@ -126,7 +126,7 @@ def inputs(loaded: Loaded) -> dict[str, Any]:
     try:
         plan = make_plan(loaded)
     except RequestError as error:
-        return check("data and models", False, "not at hand", str(error))
+        return check("data and models", False, "not found", str(error))
     need = sum(s.cost["disk_bytes"] for s in plan.wanted())
     blocked = sorted({str(c.blocked) for c in plan.selected() if c.blocked})
     count = sum(bool(c.blocked) for c in plan.selected())

@@ -49,7 +49,7 @@ class BucketPlace:
                 f"store={url}: {error}. For S3: pip install 'obert-sweeps[s3]'"
             ) from error
         except ValueError as error:
-            raise RequestError(f"store={url}: {error}. Say a folder, or s3://BUCKET/…") from error
+            raise RequestError(f"store={url}: {error}. Use a folder, or s3://BUCKET/…") from error
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", self.address)
         self._start(self.address, path.rstrip("/"), cache / "obert-sweeps" / slug, "")

@@ -122,7 +122,7 @@ class Step:
         rows = min(self.micro_batch or share, share)
         if rows == 1:
             raise StageError(
-                "memory does not hold a single row of this model's training. Say"
+                "memory does not hold a single row of this model's training. Use"
                 " task.max_length=128, or run it where there is more memory"
             )
         self.micro_batch = rows // 2

@@ -112,7 +112,7 @@ def test_broken_input_is_found_before_anything_starts(capsys, tmp_path, monkeypa
     model.mkdir()
     (model / "config.json").write_text("{}")
     cases = [
-        ([f"data_root={data}/empty"], "not at hand"),
+        ([f"data_root={data}/empty"], "not found"),
         ([f"data_root={sst2(data / 'nolabel', label='verdict')}"], "label"),
         ([f"data_root={sst2(data / 'norows', validation=0)}"], "no rows"),
         (["model=bert_base", f"model.path={model}"], "config.json"),
