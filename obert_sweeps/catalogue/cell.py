@@ -117,6 +117,22 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+
+def metric_named(name: str) -> Metric:
+    """One of METRICS; of a task of one's own a metric that is called as it is recorded."""
+    return METRICS.get(name) or Metric(name, name)
+
+
+def method_label(method: str) -> str:
+    """The document's name for it; a method of one's own by its leaf."""
+    return METHODS.get(method, method)
+
+
+def task_label(task: str) -> str:
+    """The document's name for it; a task of one's own by its leaf."""
+    return TASKS.get(task, task)
+
+
 TASK_METRICS: dict[str, tuple[str, ...]] = {
     "squad": ("f1", "em"),
     "mnli": ("accuracy", "accuracy_mm"),

@@ -247,6 +247,16 @@ def _table5() -> list[Cell]:
 
 
 @cache
-def cells() -> tuple[Cell, ...]:
+def document_cells() -> tuple[Cell, ...]:
     """The 69 cells in the order of the document."""
     return (*_table1(), *_table2(), *_table3(), *_table4(), *_table5())
+
+
+@cache
+def _by_id() -> dict[str, Cell]:
+    return {cell.id: cell for cell in document_cells()}
+
+
+def cell_named(cell_id: str) -> Cell:
+    """One of the 69; KeyError for an id that is none of theirs."""
+    return _by_id()[cell_id]

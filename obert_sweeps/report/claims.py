@@ -10,7 +10,7 @@ from typing import Any
 from ..catalogue.cell import Cell
 from ..catalogue.claims import Claim, Place
 from ..catalogue.seeds import published_deviation
-from ..catalogue.tables import cells as catalogue_cells
+from ..catalogue.tables import cell_named
 from .setups import decide
 from .source import CellPlan, Measured
 from .student import critical_value
@@ -105,13 +105,13 @@ def compare(
 ) -> dict[str, Any]:
     """One comparison: is left - threshold * right + tolerance above nought, and how surely?"""
     (a_id, metric), (b_id, _) = left, right
-    document = {c.id: c for c in catalogue_cells()}
+    document = (cell_named(a_id), cell_named(b_id))
     evidence: dict[str, Any] = {
         "better": a_id,
         "worse": b_id,
         "metric": metric,
-        "published": [document[a_id].published[metric], document[b_id].published[metric]],
-        "document": _document_says(claim, document[a_id], document[b_id], metric),
+        "published": [cell.published[metric] for cell in document],
+        "document": _document_says(claim, *document, metric),
         "measured": None,
         "difference": None,
         "above_line": None,  # left - threshold * right + tolerance
@@ -127,7 +127,7 @@ def compare(
     paired = sorted(set(ours) & set(theirs))
     if len(paired) > 1:
         ours, theirs = ({s: values[s] for s in paired} for values in (ours, theirs))
-    published = [published_deviation(document[name], metric) for name in (a_id, b_id)]
+    published = [published_deviation(cell, metric) for cell in document]
     excess, half = _excess(
         list(ours.values()),
         list(theirs.values()),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
-from ..catalogue.cell import METHODS
+from ..catalogue.cell import method_label
 from ..schema import Stage
 from .source import CellPlan, Measured, StoreView, kind_of
 
@@ -109,7 +109,7 @@ def _warnings(plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]) -
         for cell_id in (name, plan.cell.baseline):
             if cell_id is not None and cell_id in measured:
                 of_row += [r.get("environment") for r in measured[cell_id].results]
-        names.setdefault(row, {})[METHODS.get(plan.cell.method, plan.cell.method)] = None
+        names.setdefault(row, {})[method_label(plan.cell.method)] = None
     warnings = []
     for row, recorded in rows.items():
         mixed = {

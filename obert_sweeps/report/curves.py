@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from math import nan
 from typing import TYPE_CHECKING, Any
 
-from ..catalogue.cell import METRICS, TASKS, primary_metric
+from ..catalogue.cell import TASKS, method_label, metric_named, primary_metric, task_label
 from .figures import Figure, Panel, mark, panel
-from .groups import Entry, Groups, label, methods, short, title
+from .groups import Entry, Groups, methods, short, title
 from .traces import Traces
 
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ def one_shot(traces: Traces) -> Figure:
             axes.grid()
 
         task, model, pattern, _ = curve
-        metric = METRICS[primary_metric(task)].label if task in TASKS else ""
+        metric = metric_named(primary_metric(task)).label if task in TASKS else ""
         told = "; ".join(
-            f"{label(m)} " + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y in sorted(p.items()))
+            f"{method_label(m)} "
+            + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y in sorted(p.items()))
             for m, p in lines.items()
         )
-        heading = f"{TASKS.get(task, task)}, {model.replace('_', ' ')}, {pattern}: {metric}"
+        heading = f"{task_label(task)}, {model.replace('_', ' ')}, {pattern}: {metric}"
         panels.append(panel(f"o{len(panels)}", heading, told, draw))
     return Figure(
         "one-shot",
@@ -132,14 +133,16 @@ def _over_epochs(
             axes.set_xlabel("epochs", labelpad=2)
             axes.grid()
 
-        told = ", ".join(f"{label(m)} ends at {line[-1][1]:.3g}" for m, line in lines.values())
+        told = ", ".join(
+            f"{method_label(m)} ends at {line[-1][1]:.3g}" for m, line in lines.values()
+        )
         above = title(group, entries) if key == "score" else group
         panels.append(panel(f"{key}{len(panels)}", above, told, draw))
     return Figure(name, heading, note, panels, methods(shown))
 
 
 def _row_name(entry: Entry) -> str:
-    return short(f"{label(entry['method'])} {entry['variant'] or ''}".strip())
+    return short(f"{method_label(entry['method'])} {entry['variant'] or ''}".strip())
 
 
 def _depth(name: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..catalogue.cell import METHODS, METRICS, TASKS, primary_metric
+from ..catalogue.cell import METHODS, metric_named, primary_metric, task_label
 
 Entry = Mapping[str, Any]
 Groups = Mapping[str, Sequence[Entry]]
@@ -16,13 +16,9 @@ def groups(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         table = f"Table {entry['table']}" if entry["table"] else "Own cells"
-        name = f"{table}, {TASKS.get(entry['task'], entry['task'])}"
+        name = f"{table}, {task_label(entry['task'])}"
         found.setdefault(name, []).append(entry)
     return found
-
-
-def label(method: str) -> str:
-    return METHODS.get(method, method)
 
 
 def value(entry: Entry, of: str = "measured") -> float | None:
@@ -39,8 +35,7 @@ def methods(entries: Iterable[Entry]) -> list[str]:
 
 
 def title(group: str, entries: Sequence[Entry]) -> str:
-    metric = primary_metric(entries[0]["task"])
-    return f"{group}: {METRICS[metric].label}"
+    return f"{group}: {metric_named(primary_metric(entries[0]['task'])).label}"
 
 
 def short(text: str) -> str:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..catalogue.cell import METHODS, METRICS, primary_metric
+from ..catalogue.cell import method_label, metric_named, primary_metric
 from ..catalogue.layouts import Entry, Layout, layouts
-from ..catalogue.tables import cells as catalogue_cells
+from ..catalogue.tables import cell_named
 from . import inference, words
 from .fairness import fairness
 from .figures import INK, mark
@@ -36,9 +36,8 @@ def html(report: Mapping[str, Any], traces: Traces | None = None, run: RunLink =
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    engine.globals.update(
-        words=words, METRICS=METRICS, METHODS=METHODS, INK=INK, mark_of=mark, run=run
-    )
+    engine.globals.update(words=words, INK=INK, mark_of=mark, run=run)
+    engine.globals.update(metric_named=metric_named, method_label=method_label)
     engine.globals["inference"] = inference
     engine.globals["parts"] = engine.get_template("parts.html.j2").module
     entries = {entry["id"]: entry for entry in report["cells"]}
@@ -88,7 +87,7 @@ def _place(place: Entry, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     if place.cell is None:
         return {"text": place.text, "entry": None}
     entry = entries.get(place.cell)
-    cell = next(c for c in catalogue_cells() if c.id == place.cell)
+    cell = cell_named(place.cell)
     found: dict[str, Any] = {
         "text": "",
         "id": place.cell,

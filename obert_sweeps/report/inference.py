@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..catalogue.cell import METRICS
+from ..catalogue.cell import metric_named
 from ..schema import Stage
 from .source import CellPlan, StoreView
 
@@ -167,7 +167,7 @@ def _label(row: Mapping[str, Any]) -> str:
 
 def scores(metrics: Mapping[str, float | None]) -> str:
     return " / ".join(
-        f"{METRICS[name].label if name in METRICS else name} {value:.2f}"
+        f"{metric_named(name).label} {value:.2f}"
         for name, value in metrics.items()
         if value is not None
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..catalogue.cell import method_label
 from .curves import by_layer, losses, one_shot, scores
 from .figures import INK, Figure, Mark, Panel, mark, panel
-from .groups import Entry, Groups, groups, label, methods, short, title, value
+from .groups import Entry, Groups, groups, methods, short, title, value
 from .traces import Traces
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def recovery(groups: Groups) -> Figure:
 
         told = "; ".join(
             f"{row}: "
-            + ", ".join(f"{label(e['method'])} {100 * e['recovery']:.1f} %" for e in entries)
+            + ", ".join(f"{method_label(e['method'])} {100 * e['recovery']:.1f} %" for e in entries)
             for row, entries in rows.items()
         )
         panels.append(panel(f"r{len(panels)}", table, told, draw, 0.9 + 0.3 * len(rows), 1.35))
@@ -131,7 +132,7 @@ def against_cost(groups: Groups) -> Figure:
             axes.grid()
 
         told = ", ".join(
-            f"{label(e['method'])} {value(e):.2f} for {e['effort'][key] / scale:.3g} {unit}"
+            f"{method_label(e['method'])} {value(e):.2f} for {e['effort'][key] / scale:.3g} {unit}"
             for e in points
         )
         panels.append(panel(f"c{len(panels)}", title(name, entries), told, draw))
@@ -167,5 +168,5 @@ def _point(axes: Axes, x: float, y: float, style: Mark, filled: bool = True) -> 
 
 def _told(points: Sequence[Entry]) -> str:
     return ", ".join(
-        f"{label(e['method'])} {value(e):.2f} at {100 * e['sparsity']:g} %" for e in points
+        f"{method_label(e['method'])} {value(e):.2f} at {100 * e['sparsity']:g} %" for e in points
     )

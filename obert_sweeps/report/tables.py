@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..catalogue.cell import METRICS, Cell, Metric, primary_metric
+from ..catalogue.cell import Cell, metric_named, primary_metric
 from ..catalogue.seeds import published_deviation
-from ..catalogue.tables import cells as catalogue_cells
+from ..catalogue.tables import cell_named, document_cells
 from .source import CellPlan, Measured, means
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
 
@@ -81,7 +81,7 @@ def _judge(cell: Cell, found: Measured, confidence: float) -> dict[str, Judgemen
         values = list(found.of(name).values())
         if published is None or not values:
             continue
-        metric = METRICS.get(name, Metric(name, name))
+        metric = metric_named(name)
         judgements[name] = judge(
             values,
             published,
@@ -100,7 +100,7 @@ def _not_measured(cell: Cell, found: Measured) -> dict[str, str]:
     if not found.values:
         return {}
     return {
-        name: METRICS[name].needs if name in METRICS else "its result does not hold it"
+        name: metric_named(name).needs
         for name, published in cell.published.items()
         if published is not None and not found.of(name)
     }
@@ -113,8 +113,8 @@ def _recovery(
     metric = primary_metric(cell.task)
     dense = all_measured.get(cell.baseline or cell.id)
     ours = _share(found.mean(metric), dense.mean(metric) if dense else None)
-    document = {c.id: c.published.get(metric) for c in catalogue_cells()}
-    theirs = _share(cell.published.get(metric), document.get(cell.baseline or cell.id))
+    printed_dense = cell_named(cell.baseline) if cell.baseline else cell
+    theirs = _share(cell.published.get(metric), printed_dense.published.get(metric))
     if cell.table == 0 and cell.baseline is None and cell.method != "dense":
         ours = None  # a cell of one's own may name no dense model
     return {"recovery": ours, "published_recovery": theirs}
@@ -132,7 +132,7 @@ def _reason(plan: CellPlan, found: Measured, judgements: Mapping[str, Judgement]
         seed, failure = next(iter(sorted(found.failures.items())))
         return f"seed {seed}, stage {failure['stage']}: {failure.get('reason', 'no reason given')}"
     lines = [
-        f"{METRICS[name].label if name in METRICS else name}: {judgement.reason}"
+        f"{metric_named(name).label}: {judgement.reason}"
         for name, judgement in judgements.items()
         if judgement.verdict == "undecided"
     ]
@@ -172,7 +172,7 @@ def _ranks(
 
 def _published_ranks(plans: Mapping[str, CellPlan]) -> dict[str, dict[str, int | None]]:
     rows: dict[Any, dict[str, float | None]] = {}
-    for cell in catalogue_cells():
+    for cell in document_cells():
         value = cell.published.get(primary_metric(cell.task))
         if cell.method != "dense" and (value is not None or not cell.converges):
             rows.setdefault(cell.row, {})[cell.id] = value

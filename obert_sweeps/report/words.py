@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..amounts import duration
-from ..catalogue.cell import METHODS, METRICS
+from ..catalogue.cell import method_label, metric_named
 
 MARKS = {  # verdict -> (sign readable without colour, kind of colour)
     "reproduced": ("✓", "good"),
@@ -28,8 +28,8 @@ def printed(value: float | None, metric: str, table: int) -> str:
     """A published value with the digits the document prints; table 5 has mostly one decimal."""
     if value is None:
         return "NA"
-    if metric in METRICS and METRICS[metric].unit:
-        return f"{value:g}{METRICS[metric].unit}"
+    if unit := metric_named(metric).unit:
+        return f"{value:g}{unit}"
     return f"{value:.1f}" if table == 5 and round(value, 1) == value else f"{value:.2f}"
 
 
@@ -71,7 +71,7 @@ def neighbour(row: Mapping[str, Any]) -> list[str]:
 
 def method(row: Mapping[str, Any]) -> str:
     """The method by its name in the document, with its sparsity."""
-    return f"{METHODS.get(row['method'], row['method'])} {row['variant'] or ''}".strip()
+    return f"{method_label(row['method'])} {row['variant'] or ''}".strip()
 
 
 def rank(entry: Mapping[str, Any]) -> str:
@@ -91,7 +91,7 @@ def measured(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> 
     names = [m for m in (metrics or _shown(entry)) if m in entry["measured"]]
     parts = []
     for name in names:
-        sd, unit = entry["sd"].get(name), METRICS[name].unit if name in METRICS else ""
+        sd, unit = entry["sd"].get(name), metric_named(name).unit
         parts.append(f"{entry['measured'][name]:.2f}" + (f"±{sd:.2f}" if sd else "") + unit)
     text = " / ".join(parts)
     if entry["seeds"] and entry["diverged"] == entry["seeds"]:
@@ -127,7 +127,7 @@ def band(judgement: Mapping[str, Any]) -> str:
 def interval(entry: Mapping[str, Any]) -> str:
     """Confidence intervals of the means: F1 88.40 to 88.60."""
     return ", ".join(
-        f"{METRICS[name].label if name in METRICS else name} {ends[0]:.2f} to {ends[1]:.2f}"
+        f"{metric_named(name).label} {ends[0]:.2f} to {ends[1]:.2f}"
         for name, ends in entry["interval"].items()
         if ends is not None
     )
@@ -138,13 +138,13 @@ def bands(entry: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     judged = [(name, entry["by_metric"][name]) for name in metrics if name in entry["by_metric"]]
     if len(metrics) == 1:
         return [band(judgement) for _, judgement in judged]
-    return [f"{METRICS[name].label} {band(judgement)}" for name, judgement in judged]
+    return [f"{metric_named(name).label} {band(judgement)}" for name, judgement in judged]
 
 
 def widths(entry: Mapping[str, Any]) -> str:
     """Differences with the band's half-width, and the seeds it would take, by metric."""
     return "; ".join(
-        f"{METRICS[name].label if name in METRICS else name} {band(judgement)}"
+        f"{metric_named(name).label} {band(judgement)}"
         for name, judgement in entry["by_metric"].items()
     )
 
@@ -191,7 +191,7 @@ def comparison(item: Mapping[str, Any]) -> str:
     """One comparison of a claim, in one line."""
     if "better" not in item:
         return audited(item)
-    head = f"{item['better']} against {item['worse']}, {METRICS[item['metric']].label}: "
+    head = f"{item['better']} against {item['worse']}, {metric_named(item['metric']).label}: "
     if item["measured"] is None:
         body = item["reason"]
     else:
@@ -228,7 +228,7 @@ def line(entry: Mapping[str, Any]) -> str:
 
 
 def audited(item: Mapping[str, Any]) -> str:
-    name = METHODS.get(item["method"], item["method"])
+    name = method_label(item["method"])
     if "epochs" in item:
         epochs = " to ".join(f"{e:g}" for e in _ends(item["epochs"]))
         return f"{name}: {epochs} epochs"
