@@ -11,6 +11,7 @@ from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cell_named, document_cells
 from .source import CellPlan, Measured, means
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
+from .words import verdict_label
 
 
 def cell_entries(
@@ -71,8 +72,8 @@ def _entry(
 
 
 def _label(verdict: str, plan: CellPlan) -> str:
-    words = {"stand_in": "stand-in"}.get(verdict, verdict.replace("_", " "))
-    return f"{words} (under assumptions)" if verdict == "worse" and plan.assumed else words
+    assumed = " (under assumptions)" if verdict == "worse" and plan.assumed else ""
+    return verdict_label(verdict) + assumed
 
 
 def _judge(cell: Cell, found: Measured, confidence: float) -> dict[str, Judgement]:

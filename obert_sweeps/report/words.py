@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,16 @@ MARKS = {  # verdict -> (sign readable without colour, kind of colour)
     "held": ("✓", "good"),
     "broken": ("✗", "bad"),
 }
+
+
+def verdict_label(token: str) -> str:
+    """A cell's verdict: reproduced, not converged, stand-in."""
+    return "stand-in" if token == "stand_in" else token.replace("_", " ")
+
+
+def claim_label(token: str) -> str:
+    """A claim's verdict, or that of one of its comparisons: held, broken, not decidable."""
+    return "not decidable" if token == "undecided" else token
 
 
 def printed(value: float | None, metric: str, table: int) -> str:
@@ -203,19 +214,17 @@ def comparison(item: Mapping[str, Any]) -> str:
     theirs = " and ".join(
         printed(value, item["metric"], int(item["better"][1])) for value in item["published"]
     )
-    verdict = item["verdict"].replace("undecided", "not decidable")
-    return f"{head}{body} (document: {theirs}) [{verdict}]"
+    return f"{head}{body} (document: {theirs}) [{claim_label(item['verdict'])}]"
 
 
 def claim(entry: Mapping[str, Any]) -> str:
     """✓ held, ✗ broken (under assumptions), ? not decidable, leans held; on stand-ins."""
-    told = entry["verdict"]
-    if told == "undecided":
-        told = "not decidable"
-        told += f", leans {entry['leaning']}" if entry["leaning"] else ""
-    elif told == "broken" and entry["assumed"]:
-        told += " (under assumptions)"
-    return told + (", on stand-ins" if entry["stand_in"] else "")
+    text = claim_label(entry["verdict"])
+    if entry["verdict"] == "undecided" and entry["leaning"]:
+        text += f", leans {entry['leaning']}"
+    elif entry["verdict"] == "broken" and entry["assumed"]:
+        text += " (under assumptions)"
+    return text + (", on stand-ins" if entry["stand_in"] else "")
 
 
 def line(entry: Mapping[str, Any]) -> str:
@@ -265,8 +274,5 @@ def _shown(entry: Mapping[str, Any]) -> list[str]:
 
 def tally(entries: Iterable[Mapping[str, Any]]) -> str:
     """12 reproduced, 3 undecided, …"""
-    counts: dict[str, int] = {}
-    for entry in entries:
-        name = entry["verdict"].replace("_", " ") if entry["verdict"] != "stand_in" else "stand-in"
-        counts[name] = counts.get(name, 0) + 1
-    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items(), key=lambda x: -x[1]))
+    counts = Counter(entry["verdict"] for entry in entries)
+    return ", ".join(f"{n} {verdict_label(token)}" for token, n in counts.most_common())
