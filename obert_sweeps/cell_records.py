@@ -14,8 +14,6 @@ from .report.words import published as published_words
 from .store import Store
 from .tracker.base import Tracker
 
-CONFIDENCE = 0.95
-
 
 @dataclass
 class CellRecords:
@@ -65,7 +63,7 @@ class CellRecords:
         if cell.baseline and cell.baseline in self.plan.cells:
             plans[cell.baseline] = self.plan.cells[cell.baseline]
         measured = {name: measure(p, self.plan, self.store) for name, p in plans.items()}
-        entry = next(e for e in cell_entries(plans, measured, CONFIDENCE) if e["id"] == cell.id)
+        entry = next(e for e in cell_entries(plans, measured) if e["id"] == cell.id)
         values, printed = dict(entry["measured"]), dict(cell.published)
         record = {
             **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method", "sparsity")},

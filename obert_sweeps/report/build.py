@@ -20,8 +20,6 @@ def build(
     plan: PlanView,
     store: StoreView,
     records: Iterable[Mapping[str, Any]] = (),
-    *,
-    confidence: float = 0.95,
 ) -> dict[str, Any]:
     """Judge the plan's selected cells by what the store holds.
 
@@ -34,12 +32,12 @@ def build(
     selected = [cell for cell in plan.cells.values() if cell.selected]
     stages = list(dict.fromkeys(i for cell in selected for i in cell.stages))
     audited = {"comparison": plan.comparison, **audit(selected)}
-    entries = cell_entries(plan.cells, measured, confidence)
+    entries = cell_entries(plan.cells, measured)
     for entry in entries:
         entry["effort"] = effort(plan.cells[entry["id"]], plan.cells, plan.stages, once)
     return {
         "cells": entries,
-        "claims": claim_entries(claims(), plan.cells, measured, audited, entries, confidence),
+        "claims": claim_entries(claims(), plan.cells, measured, audited, entries),
         "inference": inference(selected, plan.stages, once),
         "audit": audited,
         "cost": cost(stages, plan.stages, once),

@@ -13,9 +13,8 @@ from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cell_named
 from .setups import decide
 from .source import CellPlan, Measured
-from .student import critical_value
-
-_ROUNDING = 1e-9  # of floating point: values that differ by less are the same
+from .student import CONFIDENCE, critical_value
+from .verdicts import ROUNDING, no_band
 
 
 def claim_entries(
@@ -24,7 +23,6 @@ def claim_entries(
     measured: Mapping[str, Measured],
     audit: Mapping[str, Any],
     entries: list[dict[str, Any]],
-    confidence: float,
 ) -> list[dict[str, Any]]:
     """Every claim that the selected cells bear on, with verdict held, broken or undecided.
 
@@ -44,8 +42,8 @@ def claim_entries(
         else:
             if not selected.intersection(claim.cells()):
                 continue
-            evidence = _compared(claim, measured, confidence)
-            verdict = _together(claim, evidence, measured, confidence)
+            evidence = _compared(claim, measured)
+            verdict = _together(claim, evidence, measured)
             leaning = _leaning(evidence)
         used = [plans[name] for name in claim.cells() if name in plans]
         found.append(
@@ -68,26 +66,23 @@ def claim_entries(
 
 
 def _compared(
-    claim: Claim, measured: Mapping[str, Measured], confidence: float
+    claim: Claim, measured: Mapping[str, Measured], confidence: float = CONFIDENCE
 ) -> list[dict[str, Any]]:
     pairs = zip(claim.better, claim.worse, strict=True)
     return [compare(claim, left, right, measured, confidence) for left, right in pairs]
 
 
 def _together(
-    claim: Claim,
-    evidence: Sequence[Mapping[str, Any]],
-    measured: Mapping[str, Measured],
-    confidence: float,
+    claim: Claim, evidence: Sequence[Mapping[str, Any]], measured: Mapping[str, Measured]
 ) -> str:
     """All comparisons held; or one broken for sure.
 
     Of k true comparisons one in twenty seems broken by chance, each: to break the claim one must be
-    broken at confidence 1 - (1 - confidence) / k (Bonferroni).
+    broken at confidence 1 - (1 - CONFIDENCE) / k (Bonferroni).
     """
     verdicts = [item["verdict"] for item in evidence]
     if "broken" in verdicts:
-        strict = 1 - (1 - confidence) / len(verdicts)
+        strict = 1 - (1 - CONFIDENCE) / len(verdicts)
         surely = [item["verdict"] for item in _compared(claim, measured, strict)]
         return "broken" if "broken" in surely else "undecided"
     return "held" if verdicts and set(verdicts) == {"held"} else "undecided"
@@ -101,7 +96,11 @@ def _leaning(evidence: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def compare(
-    claim: Claim, left: Place, right: Place, measured: Mapping[str, Measured], confidence: float
+    claim: Claim,
+    left: Place,
+    right: Place,
+    measured: Mapping[str, Measured],
+    confidence: float = CONFIDENCE,
 ) -> dict[str, Any]:
     """One comparison: is left - threshold * right + tolerance above nought, and how surely?"""
     (a_id, metric), (b_id, _) = left, right
@@ -165,7 +164,7 @@ def _excess(
     """
     excess = fmean(ours) - claim.threshold * fmean(theirs) + claim.tolerance
     spread, df = _spread(ours, theirs, claim.threshold, paired)
-    if spread <= _ROUNDING**2:
+    if spread <= ROUNDING**2:
         if s_pub is None:
             return excess, None
         spread = s_pub**2 * (1 / len(ours) + claim.threshold**2 / len(theirs))
@@ -197,8 +196,7 @@ def _spread(
 
 def _decide(excess: float, half: float | None) -> tuple[str, str]:
     if half is None:
-        only = "one seed each, or the same for all"
-        return "undecided", f"{only}, and no published deviation over seeds"
+        return "undecided", no_band("one seed each, or the same for all")
     if excess - half > 0:
         return "held", "the interval of the difference is above zero"
     if excess + half < 0:

@@ -15,28 +15,23 @@ from .words import verdict_label
 
 
 def cell_entries(
-    plans: Mapping[str, CellPlan], measured: Mapping[str, Measured], confidence: float
+    plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]
 ) -> list[dict[str, Any]]:
     """One entry for each selected cell, in the plan's order."""
     ranks = _ranks(plans, measured)
     published_ranks = _published_ranks(plans)
     none = dict.fromkeys(("rank", "rank_of", "published_rank", "published_rank_of"))
     return [
-        _entry(plan, measured, confidence)
-        | none
-        | ranks.get(name, {})
-        | published_ranks.get(name, {})
+        _entry(plan, measured) | none | ranks.get(name, {}) | published_ranks.get(name, {})
         for name, plan in plans.items()
         if plan.selected
     ]
 
 
-def _entry(
-    plan: CellPlan, all_measured: Mapping[str, Measured], confidence: float
-) -> dict[str, Any]:
+def _entry(plan: CellPlan, all_measured: Mapping[str, Measured]) -> dict[str, Any]:
     cell, found = plan.cell, all_measured[plan.cell.id]
     shown = means(found.values.values()) or means(found.diverged.values())
-    judgements = {} if plan.stand_in else _judge(cell, found, confidence)
+    judgements = {} if plan.stand_in else _judge(cell, found)
     verdict = cell_verdict(
         blocked=plan.blocked is not None,
         failed=bool(found.failures),
@@ -51,7 +46,7 @@ def _entry(
         "label": _label(verdict, plan),
         "measured": shown,
         "sd": {m: deviation(list(found.of(m).values())) for m in shown},
-        "interval": {m: mean_interval(list(found.of(m).values()), confidence) for m in shown},
+        "interval": {m: mean_interval(list(found.of(m).values())) for m in shown},
         "seeds": sorted([*found.values, *found.diverged]),
         "diverged": sorted(found.diverged),
         "published": dict(cell.published),
@@ -76,7 +71,7 @@ def _label(verdict: str, plan: CellPlan) -> str:
     return verdict_label(verdict) + assumed
 
 
-def _judge(cell: Cell, found: Measured, confidence: float) -> dict[str, Judgement]:
+def _judge(cell: Cell, found: Measured) -> dict[str, Judgement]:
     judgements = {}
     for name, published in cell.published.items():
         values = list(found.of(name).values())
@@ -91,7 +86,6 @@ def _judge(cell: Cell, found: Measured, confidence: float) -> dict[str, Judgemen
             exact=metric.exact,
             lower_is_better=metric.lower_is_better,
             reading_error=cell.reading_error,
-            confidence=confidence,
         )
     return judgements
 

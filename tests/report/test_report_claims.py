@@ -23,7 +23,7 @@ def against(ours, theirs, claim=GREATER):
         name: Measured(values={s: {"accuracy": v} for s, v in values.items()})
         for name, values in ((A, ours), (B, theirs))
     }
-    return compare(claim, claim.better[0], claim.worse[0], measured, 0.95)
+    return compare(claim, claim.better[0], claim.worse[0], measured)
 
 
 def test_pairing_by_seed_finds_what_seed_noise_hides():
@@ -70,7 +70,7 @@ def test_one_seed_each_takes_the_published_deviation_where_there_is_one():
     def found(ours):
         values = {a: ours, b: 82.0}
         measured = {n: Measured(values={1: {"accuracy": v}}) for n, v in values.items()}
-        return compare(claim, claim.better[0], claim.worse[0], measured, 0.95)
+        return compare(claim, claim.better[0], claim.worse[0], measured)
 
     assert found(82.3)["half_width"] == pytest.approx(1.95996 * sqrt(2) * 0.08617, rel=1e-4)
     assert [found(v)["verdict"] for v in (82.2, 82.4, 81.6)] == ["undecided", "held", "broken"]
@@ -99,10 +99,10 @@ def test_divergence_loses():
     converged = Measured(values={1: {"accuracy": 80.0}})
     diverged = Measured(diverged={1: {}})
     place = ((A, "accuracy"), (B, "accuracy"))
-    assert compare(GREATER, *place, {A: converged, B: diverged}, 0.95)["verdict"] == "held"
-    assert compare(GREATER, *place, {A: diverged, B: converged}, 0.95)["verdict"] == "broken"
-    assert compare(GREATER, *place, {A: diverged, B: diverged}, 0.95)["verdict"] == "undecided"
-    assert compare(GREATER, *place, {A: converged}, 0.95)["verdict"] == "undecided"
+    assert compare(GREATER, *place, {A: converged, B: diverged})["verdict"] == "held"
+    assert compare(GREATER, *place, {A: diverged, B: converged})["verdict"] == "broken"
+    assert compare(GREATER, *place, {A: diverged, B: diverged})["verdict"] == "undecided"
+    assert compare(GREATER, *place, {A: converged})["verdict"] == "undecided"
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -147,7 +147,7 @@ def test_a_claim_of_many_comparisons_is_not_broken_by_one_unlucky_one():
             for name, metric in places + others
         }
         audit = {"methods": []}
-        (entry,) = claim_entries([claim], plans, measured, audit, [], 0.95)
+        (entry,) = claim_entries([claim], plans, measured, audit, [])
         broken += entry["verdict"] == "broken"
     # One-sided 2.5 % a claim; uncorrected it would be some 12 %.
     assert broken / draws <= 0.05
