@@ -7,11 +7,11 @@ task than the cell's (masked-language modelling) counts apart, as upstream.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import fmean
 from typing import Any
 
 from ..cost import fisher_rows
 from ..schema import Stage
+from .means import mean_of_all
 from .source import CellPlan, StoreView, ancestors, dense_stages
 
 QUANTITIES = (
@@ -42,7 +42,7 @@ def effort(
     for final in plan.finals.values():
         own = [stages[i] for i in ancestors(final, stages) if i in stages and i not in shared]
         of_seeds.append(_of_stages(own, plan.cell.task, store))
-    return {name: _mean([seed[name] for seed in of_seeds]) for name in QUANTITIES}
+    return {name: mean_of_all(seed[name] for seed in of_seeds) for name in QUANTITIES}
 
 
 def _of_stages(own: list[Stage], task: str, store: StoreView) -> dict[str, float | None]:
@@ -76,7 +76,3 @@ def _examples(training: Mapping[str, Any], result: Mapping[str, Any] | None) -> 
 def _sum(values: Any) -> float | None:
     known = list(values)
     return None if None in known else sum(known, 0.0)
-
-
-def _mean(values: list[float | None]) -> float | None:
-    return fmean(v for v in values if v is not None) if values and None not in values else None

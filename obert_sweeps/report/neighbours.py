@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from statistics import fmean
 from typing import Any
 
 from ..catalogue.cell import primary_metric
+from .means import means
 from .source import CellPlan, PlanView, StoreView, dense_stages
 
 Record = Mapping[str, Any]
@@ -44,14 +44,9 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
 
 
 def _row(records: list[Record], dense: float | None, selected: bool) -> dict[str, Any]:
-    columns: dict[str, list[float]] = {}
-    for record in records:
-        for name, value in record["measured"].items():
-            if value is not None:
-                columns.setdefault(name, []).append(float(value))
     last = records[-1]
     row = {name: last[name] for name in ("id", "task", "method", "sparsity")}
-    measured = {name: fmean(values) for name, values in columns.items()}
+    measured = means(record["measured"] for record in records)
     score = measured.get(primary_metric(last["task"]))
     return row | {
         "settings": last.get("settings", []),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from statistics import fmean
@@ -152,12 +152,3 @@ class Once:
         if stage_id not in self._failures:
             self._failures[stage_id] = self._store.failure(stage_id)
         return self._failures[stage_id]
-
-
-def means(values: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Metric -> mean over the seeds that have it."""
-    columns: dict[str, list[float]] = {}
-    for row in values:
-        for name, value in row.items():
-            columns.setdefault(name, []).append(value)
-    return {name: fmean(column) for name, column in columns.items()}

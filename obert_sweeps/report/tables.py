@@ -9,7 +9,8 @@ from typing import Any
 from ..catalogue.cell import Cell, metric_named, primary_metric
 from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cell_named, document_cells
-from .source import CellPlan, Measured, means
+from .means import means
+from .source import CellPlan, Measured
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
 from .words import verdict_label
 
