@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..catalogue.cell import TUNING_FREE
+from .dotted import dotted
 from .source import CellPlan
 
 EARLY_STOPPING = frozenset({"training.keep", "training.patience", "training.evaluate_every"})
@@ -101,7 +102,7 @@ def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
         for piece in pieces
     ]
     training["learning_rate"] = {"peak": peak, "line": lines} if pieces else []
-    return flatten({"training": training, **parts})
+    return dotted({"training": training, **parts})
 
 
 def _share(value: float | None, whole: float) -> float | None:
@@ -122,17 +123,3 @@ def differing(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         if len({repr(value) for value in values.values()}) > 1 and not seen:
             differ[name] = values
     return [{"knob": name, "values": values} for name, values in differ.items()]
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested plain data as dotted keys; list items by index, empty containers as they are."""
-    if isinstance(value, Mapping):
-        items: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    else:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for name, part in items:
-        flat |= flatten(part, f"{prefix}.{name}" if prefix else str(name))
-    return flat or {prefix: value}

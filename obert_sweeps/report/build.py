@@ -8,8 +8,9 @@ from typing import Any
 from ..catalogue.claims import claims
 from .audit import audit
 from .claims import claim_entries
-from .cost import cost, environment
+from .cost import cost
 from .effort import effort
+from .environment import environment
 from .inference import inference
 from .neighbours import neighbours
 from .source import Once, PlanView, StoreView, measure
