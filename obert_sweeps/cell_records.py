@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .plan import CellPlan, Plan
+from .report.cells import cell_entries
 from .report.source import ancestors, measure
-from .report.tables import cell_entries
 from .report.words import measured as measured_words
 from .report.words import published as published_words
 from .store import Store

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..catalogue.claims import claims
 from .audit import audit
+from .cells import cell_entries
 from .claims import claim_entries
 from .cost import cost
 from .effort import effort
@@ -14,7 +15,6 @@ from .environment import environment
 from .inference import inference
 from .neighbours import neighbours
 from .source import Once, PlanView, StoreView, measure
-from .tables import cell_entries
 
 
 def build(

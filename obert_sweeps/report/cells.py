@@ -8,8 +8,9 @@ from typing import Any
 
 from ..catalogue.cell import Cell, metric_named, primary_metric
 from ..catalogue.seeds import published_deviation
-from ..catalogue.tables import cell_named, document_cells
+from ..catalogue.tables import cell_named
 from .means import means
+from .ranks import measured_ranks, published_ranks
 from .source import CellPlan, Measured
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
 from .words import verdict_label
@@ -19,14 +20,12 @@ def cell_entries(
     plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]
 ) -> list[dict[str, Any]]:
     """One entry for each selected cell, in the plan's order."""
-    ranks = _ranks(plans, measured)
-    published_ranks = _published_ranks(plans)
-    none = dict.fromkeys(("rank", "rank_of", "published_rank", "published_rank_of"))
-    return [
-        _entry(plan, measured) | none | ranks.get(name, {}) | published_ranks.get(name, {})
-        for name, plan in plans.items()
-        if plan.selected
-    ]
+    entries = [_entry(plan, measured) for plan in plans.values() if plan.selected]
+    ours, theirs, none = measured_ranks(plans, measured), published_ranks(), (None, None)
+    for entry in entries:
+        entry["rank"], entry["rank_of"] = ours.get(entry["id"], none)
+        entry["published_rank"], entry["published_rank_of"] = theirs.get(entry["id"], none)
+    return entries
 
 
 def _entry(plan: CellPlan, all_measured: Mapping[str, Measured]) -> dict[str, Any]:
@@ -148,43 +147,3 @@ def _notes(plan: CellPlan, found: Measured) -> list[str]:
     if plan.assumed:
         notes.append("assumed, since no source says: " + ", ".join(sorted(plan.assumed)))
     return notes
-
-
-def _ranks(
-    plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]
-) -> dict[str, dict[str, int | None]]:
-    """Ranks among the pruned cells of each row that are finished; diverged ones come last."""
-    rows: dict[Any, dict[str, float | None]] = {}
-    for name, plan in plans.items():
-        if plan.cell.method != "dense" and measured[name].finished:
-            value = measured[name].mean(primary_metric(plan.cell.task))
-            rows.setdefault(plan.cell.row, {})[name] = value
-    found: dict[str, dict[str, int | None]] = {}
-    for row in rows.values():
-        for name in row:
-            found[name] = {"rank": _rank(name, row), "rank_of": len(row)}
-    return found
-
-
-def _published_ranks(plans: Mapping[str, CellPlan]) -> dict[str, dict[str, int | None]]:
-    rows: dict[Any, dict[str, float | None]] = {}
-    for cell in document_cells():
-        value = cell.published.get(primary_metric(cell.task))
-        if cell.method != "dense" and (value is not None or not cell.converges):
-            rows.setdefault(cell.row, {})[cell.id] = value
-    return {
-        name: {"published_rank": _rank(name, row), "published_rank_of": len(row)}
-        for row in rows.values()
-        for name in row
-        if name in plans
-    }
-
-
-def _rank(name: str, row: Mapping[str, float | None]) -> int | None:
-    """1 is best; equals share a rank. A row of one has no ranks."""
-    if len(row) < 2:
-        return None
-    own = row[name]
-    if own is None:
-        return 1 + sum(value is not None for value in row.values())
-    return 1 + sum(value is not None and value > own for value in row.values())
