@@ -8,7 +8,7 @@ from typing import Any
 
 from .plan import CellPlan, Plan
 from .report.cells import cell_entries
-from .report.source import ancestors, measure
+from .report.source import ancestors, outcome_of
 from .report.words import measured as measured_words
 from .report.words import published as published_words
 from .store import Store
@@ -62,8 +62,8 @@ class CellRecords:
         plans = {cell.id: one}
         if cell.baseline and cell.baseline in self.plan.cells:
             plans[cell.baseline] = self.plan.cells[cell.baseline]
-        measured = {name: measure(p, self.plan, self.store) for name, p in plans.items()}
-        entry = next(e for e in cell_entries(plans, measured) if e["id"] == cell.id)
+        outcomes = {name: outcome_of(p, self.plan, self.store) for name, p in plans.items()}
+        entry = next(e for e in cell_entries(plans, outcomes) if e["id"] == cell.id)
         values, printed = dict(entry["measured"]), dict(cell.published)
         record = {
             **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method", "sparsity")},

@@ -29,7 +29,7 @@ class CellPlan:
     blocked: str | None = None
     stand_in: bool = False
     assumed: dict[str, str] = field(default_factory=dict)
-    knobs: dict[str, Any] = field(default_factory=dict)  # see report.source.CellPlan
+    knobs: dict[str, Any] = field(default_factory=dict)  # see report.source.CellView
     comparison: str | None = None  # what was made equal; None: as published
 
 

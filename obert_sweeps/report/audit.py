@@ -12,7 +12,7 @@ from typing import Any
 
 from ..catalogue.cell import TUNING_FREE
 from .dotted import dotted
-from .source import CellPlan
+from .source import CellView
 
 EARLY_STOPPING = frozenset({"training.keep", "training.patience", "training.evaluate_every"})
 """Named apart: the document allows early stopping to methods it calls free of tuning."""
@@ -21,7 +21,7 @@ _ABSENT = "(absent)"
 _DIGITS = 4  # of a share: the authors' steps are rounded when written as epochs
 
 
-def audit(plans: Iterable[CellPlan]) -> dict[str, Any]:
+def audit(plans: Iterable[CellView]) -> dict[str, Any]:
     """Compare, for each method of each table, the recipes of its own stages over tasks.
 
     `knobs` are those that differ; `keeps_best` are the tasks whose result is the best epoch on the
@@ -30,7 +30,7 @@ def audit(plans: Iterable[CellPlan]) -> dict[str, Any]:
     cell's). `ok` is False when a method called tuning-free has a knob; `violations` says which.
     Blocked cells have no recipe and are left out.
     """
-    groups: dict[tuple[Any, ...], dict[str, CellPlan]] = {}
+    groups: dict[tuple[Any, ...], dict[str, CellView]] = {}
     for plan in plans:
         cell = plan.cell
         if plan.knobs:
@@ -51,7 +51,7 @@ def _order(item: tuple[tuple[Any, ...], Any]) -> tuple[Any, ...]:
     return (table, method, model, variant or "")
 
 
-def _group(key: tuple[Any, ...], by_task: Mapping[str, CellPlan]) -> dict[str, Any]:
+def _group(key: tuple[Any, ...], by_task: Mapping[str, CellView]) -> dict[str, Any]:
     table, method, model, variant = key
     recipes = {task: plan.knobs for task, plan in by_task.items()}
     found = differing({task: settings(recipe) for task, recipe in recipes.items()})

@@ -11,31 +11,33 @@ from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cell_named
 from .means import means
 from .ranks import measured_ranks, published_ranks
-from .source import CellPlan, Measured
+from .source import CellOutcome, CellView
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
 from .words import verdict_label
 
+CellEntry = Mapping[str, Any]  # a cell in report.json
+
 
 def cell_entries(
-    plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]
+    plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]
 ) -> list[dict[str, Any]]:
     """One entry for each selected cell, in the plan's order."""
-    entries = [_entry(plan, measured) for plan in plans.values() if plan.selected]
-    ours, theirs, none = measured_ranks(plans, measured), published_ranks(), (None, None)
+    entries = [_entry(plan, outcomes) for plan in plans.values() if plan.selected]
+    ours, theirs, none = measured_ranks(plans, outcomes), published_ranks(), (None, None)
     for entry in entries:
         entry["rank"], entry["rank_of"] = ours.get(entry["id"], none)
         entry["published_rank"], entry["published_rank_of"] = theirs.get(entry["id"], none)
     return entries
 
 
-def _entry(plan: CellPlan, all_measured: Mapping[str, Measured]) -> dict[str, Any]:
-    cell, found = plan.cell, all_measured[plan.cell.id]
-    shown = means(found.values.values()) or means(found.diverged.values())
-    judgements = {} if plan.stand_in else _judge(cell, found)
+def _entry(plan: CellView, outcomes: Mapping[str, CellOutcome]) -> dict[str, Any]:
+    cell, outcome = plan.cell, outcomes[plan.cell.id]
+    shown = means(outcome.values.values()) or means(outcome.diverged.values())
+    judgements = {} if plan.stand_in else _judge(cell, outcome)
     verdict = cell_verdict(
         blocked=plan.blocked is not None,
-        failed=bool(found.failures),
-        converged=[True] * len(found.values) + [False] * len(found.diverged),
+        failed=bool(outcome.failures),
+        converged=[True] * len(outcome.values) + [False] * len(outcome.diverged),
         stand_in=plan.stand_in,
         published_converges=cell.converges,
         metrics=[judgement.verdict for judgement in judgements.values()],
@@ -45,36 +47,36 @@ def _entry(plan: CellPlan, all_measured: Mapping[str, Measured]) -> dict[str, An
         "verdict": verdict,
         "label": _label(verdict, plan),
         "measured": shown,
-        "sd": {m: deviation(list(found.of(m).values())) for m in shown},
-        "interval": {m: mean_interval(list(found.of(m).values())) for m in shown},
-        "seeds": sorted([*found.values, *found.diverged]),
-        "diverged": sorted(found.diverged),
+        "sd": {m: deviation(list(outcome.of(m).values())) for m in shown},
+        "interval": {m: mean_interval(list(outcome.of(m).values())) for m in shown},
+        "seeds": sorted([*outcome.values, *outcome.diverged]),
+        "diverged": sorted(outcome.diverged),
         "published": dict(cell.published),
         "stages": list(plan.stages),
         "finals": {str(seed): final for seed, final in plan.finals.items()},
         "by_metric": {m: asdict(judgement) for m, judgement in judgements.items()},
-        "not_measured": _not_measured(cell, found),
-        "final_epoch": means(found.final_values.values()),
-        **_recovery(cell, found, all_measured),
+        "not_measured": _not_measured(cell, outcome),
+        "final_epoch": means(outcome.final_values.values()),
+        **_recovery(cell, outcome, outcomes),
         "stand_in": plan.stand_in,
         "assumed": dict(plan.assumed),
-        "reason": _reason(plan, found, judgements),
-        "notes": _notes(plan, found),
+        "reason": _reason(plan, outcome, judgements),
+        "notes": _notes(plan, outcome),
     }
     for name in ("table", "task", "model", "method", "sparsity", "pattern", "variant", "note"):
         entry[name] = getattr(cell, name)
     return entry
 
 
-def _label(verdict: str, plan: CellPlan) -> str:
+def _label(verdict: str, plan: CellView) -> str:
     assumed = " (under assumptions)" if verdict == "worse" and plan.assumed else ""
     return verdict_label(verdict) + assumed
 
 
-def _judge(cell: Cell, found: Measured) -> dict[str, Judgement]:
+def _judge(cell: Cell, outcome: CellOutcome) -> dict[str, Judgement]:
     judgements = {}
     for name, published in cell.published.items():
-        values = list(found.of(name).values())
+        values = list(outcome.of(name).values())
         if published is None or not values:
             continue
         metric = metric_named(name)
@@ -90,24 +92,24 @@ def _judge(cell: Cell, found: Measured) -> dict[str, Judgement]:
     return judgements
 
 
-def _not_measured(cell: Cell, found: Measured) -> dict[str, str]:
+def _not_measured(cell: Cell, outcome: CellOutcome) -> dict[str, str]:
     """Published metrics that a finished cell's results do not hold, each with the reason."""
-    if not found.values:
+    if not outcome.values:
         return {}
     return {
         name: metric_named(name).needs
         for name, published in cell.published.items()
-        if published is not None and not found.of(name)
+        if published is not None and not outcome.of(name)
     }
 
 
 def _recovery(
-    cell: Cell, found: Measured, all_measured: Mapping[str, Measured]
+    cell: Cell, outcome: CellOutcome, outcomes: Mapping[str, CellOutcome]
 ) -> dict[str, float | None]:
     """Shares of the own dense model on the primary metric, ours and the document's, 0..1."""
     metric = primary_metric(cell.task)
-    dense = all_measured.get(cell.baseline or cell.id)
-    ours = _share(found.mean(metric), dense.mean(metric) if dense else None)
+    dense = outcomes.get(cell.baseline or cell.id)
+    ours = _share(outcome.mean(metric), dense.mean(metric) if dense else None)
     printed_dense = cell_named(cell.baseline) if cell.baseline else cell
     theirs = _share(cell.published.get(metric), printed_dense.published.get(metric))
     if cell.table == 0 and cell.baseline is None and cell.method != "dense":
@@ -119,12 +121,14 @@ def _share(value: float | None, dense: float | None) -> float | None:
     return value / dense if value is not None and dense is not None and dense > 0 else None
 
 
-def _reason(plan: CellPlan, found: Measured, judgements: Mapping[str, Judgement]) -> str | None:
+def _reason(
+    plan: CellView, outcome: CellOutcome, judgements: Mapping[str, Judgement]
+) -> str | None:
     """One line on why the verdict is what it is, where it does not speak for itself."""
     if plan.blocked is not None:
         return plan.blocked
-    if found.failures:
-        seed, failure = next(iter(sorted(found.failures.items())))
+    if outcome.failures:
+        seed, failure = next(iter(sorted(outcome.failures.items())))
         return f"seed {seed}, stage {failure['stage']}: {failure.get('reason', 'no reason given')}"
     lines = [
         f"{metric_named(name).label}: {judgement.reason}"
@@ -134,16 +138,16 @@ def _reason(plan: CellPlan, found: Measured, judgements: Mapping[str, Judgement]
     return "; ".join(lines) or None
 
 
-def _notes(plan: CellPlan, found: Measured) -> list[str]:
+def _notes(plan: CellView, outcome: CellOutcome) -> list[str]:
     notes = [plan.comparison] if plan.comparison else []
-    finished = len(found.values) + len(found.diverged)
+    finished = len(outcome.values) + len(outcome.diverged)
     if finished and finished < len(plan.finals):
         notes.append(f"{finished} of {len(plan.finals)} seeds are finished")
-    if found.diverged:
-        seeds = ", ".join(map(str, sorted(found.diverged)))
-        reasons = {(r.get("evidence") or {}).get("reason", "") for r in found.results} - {""}
+    if outcome.diverged:
+        seeds = ", ".join(map(str, sorted(outcome.diverged)))
+        reasons = {(r.get("evidence") or {}).get("reason", "") for r in outcome.results} - {""}
         notes.append("; ".join([f"did not converge with seed {seeds}", *sorted(reasons)]))
-    notes += sorted({r["remark"] for r in found.results if r.get("remark")})
+    notes += sorted({r["remark"] for r in outcome.results if r.get("remark")})
     if plan.assumed:
         notes.append("assumed, since no source says: " + ", ".join(sorted(plan.assumed)))
     return notes

@@ -8,19 +8,19 @@ from statistics import fmean, variance
 from typing import Any
 
 from ..catalogue.cell import Cell
-from ..catalogue.claims import Claim, Place
+from ..catalogue.claims import CellMetric, Claim
 from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cell_named
 from .setups import decide
-from .source import CellPlan, Measured
+from .source import CellOutcome, CellView
 from .student import CONFIDENCE, critical_value
 from .verdicts import ROUNDING, no_band
 
 
 def claim_entries(
     claims: Sequence[Claim],
-    plans: Mapping[str, CellPlan],
-    measured: Mapping[str, Measured],
+    plans: Mapping[str, CellView],
+    outcomes: Mapping[str, CellOutcome],
     audit: Mapping[str, Any],
     entries: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
@@ -42,8 +42,8 @@ def claim_entries(
         else:
             if not selected.intersection(claim.cells()):
                 continue
-            evidence = _compared(claim, measured)
-            verdict = _together(claim, evidence, measured)
+            evidence = _compared(claim, outcomes)
+            verdict = _together(claim, evidence, outcomes)
             leaning = _leaning(evidence)
         used = [plans[name] for name in claim.cells() if name in plans]
         found.append(
@@ -66,14 +66,14 @@ def claim_entries(
 
 
 def _compared(
-    claim: Claim, measured: Mapping[str, Measured], confidence: float = CONFIDENCE
+    claim: Claim, outcomes: Mapping[str, CellOutcome], confidence: float = CONFIDENCE
 ) -> list[dict[str, Any]]:
     pairs = zip(claim.better, claim.worse, strict=True)
-    return [compare(claim, left, right, measured, confidence) for left, right in pairs]
+    return [compare(claim, left, right, outcomes, confidence) for left, right in pairs]
 
 
 def _together(
-    claim: Claim, evidence: Sequence[Mapping[str, Any]], measured: Mapping[str, Measured]
+    claim: Claim, evidence: Sequence[Mapping[str, Any]], outcomes: Mapping[str, CellOutcome]
 ) -> str:
     """All comparisons held; or one broken for sure.
 
@@ -83,7 +83,7 @@ def _together(
     verdicts = [item["verdict"] for item in evidence]
     if "broken" in verdicts:
         strict = 1 - (1 - CONFIDENCE) / len(verdicts)
-        surely = [item["verdict"] for item in _compared(claim, measured, strict)]
+        surely = [item["verdict"] for item in _compared(claim, outcomes, strict)]
         return "broken" if "broken" in surely else "undecided"
     return "held" if verdicts and set(verdicts) == {"held"} else "undecided"
 
@@ -97,9 +97,9 @@ def _leaning(evidence: Sequence[Mapping[str, Any]]) -> str | None:
 
 def compare(
     claim: Claim,
-    left: Place,
-    right: Place,
-    measured: Mapping[str, Measured],
+    left: CellMetric,
+    right: CellMetric,
+    outcomes: Mapping[str, CellOutcome],
     confidence: float = CONFIDENCE,
 ) -> dict[str, Any]:
     """One comparison: is left - threshold * right + tolerance above nought, and how surely?"""
@@ -117,7 +117,7 @@ def compare(
         "half_width": None,  # of above_line's interval
         "paired": False,
     }
-    a, b = measured.get(a_id, Measured()), measured.get(b_id, Measured())
+    a, b = outcomes.get(a_id, CellOutcome()), outcomes.get(b_id, CellOutcome())
     ours, theirs = a.of(metric), b.of(metric)
     if not ours or not theirs:
         found = _without_values(a, b, bool(ours), bool(theirs))
@@ -204,7 +204,7 @@ def _decide(excess: float, half: float | None) -> tuple[str, str]:
     return "undecided", "the interval of the difference includes zero"
 
 
-def _without_values(a: Measured, b: Measured, ours: bool, theirs: bool) -> dict[str, str]:
+def _without_values(a: CellOutcome, b: CellOutcome, ours: bool, theirs: bool) -> dict[str, str]:
     """A method that does not converge loses to one that does."""
     if ours and b.diverged and not b.values:
         return {"verdict": "held", "reason": "the other does not converge"}

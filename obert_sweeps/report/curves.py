@@ -7,8 +7,9 @@ from math import nan
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue.cell import TASKS, method_label, metric_named, primary_metric, task_label
+from .cells import CellEntry
 from .figures import Figure, Panel, mark, panel
-from .groups import Entry, Groups, methods, short, title
+from .groups import Groups, methods, short, title
 from .traces import Traces
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _over_epochs(
     groups: Groups, traces: Traces, key: str, name: str, heading: str, note: str
 ) -> Figure:
     panels: list[Panel] = []
-    shown: list[Entry] = []
+    shown: list[CellEntry] = []
     for group, entries in groups.items():
         lines = {
             e["id"]: (e["method"], line)
@@ -141,7 +142,7 @@ def _over_epochs(
     return Figure(name, heading, note, panels, methods(shown))
 
 
-def _row_name(entry: Entry) -> str:
+def _row_name(entry: CellEntry) -> str:
     return short(f"{method_label(entry['method'])} {entry['variant'] or ''}".strip())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..cost import fisher_rows
 from ..schema import Stage
 from .means import mean_of_all
-from .source import CellPlan, StoreView, ancestors, dense_stages
+from .source import CellView, StoreView, ancestors, dense_stages
 
 QUANTITIES = (
     "epochs",
@@ -27,8 +27,8 @@ QUANTITIES = (
 
 
 def effort(
-    plan: CellPlan,
-    plans: Mapping[str, CellPlan],
+    plan: CellView,
+    plans: Mapping[str, CellView],
     stages: Mapping[str, Stage],
     store: StoreView,
 ) -> dict[str, float | None]:

@@ -7,22 +7,22 @@ from typing import Any
 
 from ..catalogue.cell import method_label
 from .dotted import dotted
-from .source import CellPlan, Measured, StoreView
+from .source import CellOutcome, CellView, StoreView
 
 WHERE = frozenset({"host", "hostname", "node", "pid", "ip"})  # may differ without harm
 
 
 def environment(
     stage_ids: Iterable[str],
-    plans: Mapping[str, CellPlan],
-    measured: Mapping[str, Measured],
+    plans: Mapping[str, CellView],
+    outcomes: Mapping[str, CellOutcome],
     store: StoreView,
 ) -> dict[str, Any]:
     """Every value each recorded key takes, and a warning where one comparison mixes them."""
     recorded = [(store.result(i) or {}).get("environment") for i in stage_ids]
     return {
         "values": {name: sorted(v) for name, v in sorted(_values(recorded).items())},
-        "warnings": _warnings(plans, measured),
+        "warnings": _warnings(plans, outcomes),
     }
 
 
@@ -35,7 +35,7 @@ def _values(recorded: Iterable[Mapping[str, Any] | None]) -> dict[str, set[str]]
     return found
 
 
-def _warnings(plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]) -> list[str]:
+def _warnings(plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]) -> list[str]:
     """One line for each task of a table whose results (and dense model) come from mixed places.
 
     What the document compares, it compares within a table and task.
@@ -48,8 +48,8 @@ def _warnings(plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]) -
         row = (plan.cell.table, plan.cell.task)
         of_row = rows.setdefault(row, [])
         for cell_id in (name, plan.cell.baseline):
-            if cell_id is not None and cell_id in measured:
-                of_row += [r.get("environment") for r in measured[cell_id].results]
+            if cell_id is not None and cell_id in outcomes:
+                of_row += [r.get("environment") for r in outcomes[cell_id].results]
         names.setdefault(row, {})[method_label(plan.cell.method)] = None
     warnings = []
     for row, recorded in rows.items():

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .cells import CellEntry
 from .effort import QUANTITIES
 from .means import mean_of_all, mean_of_known
-
-Entry = Mapping[str, Any]
 
 
 def fairness(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -18,7 +17,7 @@ def fairness(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     effort (its quantities), and recovery and published_recovery: (mean, over how many tasks), since
     a diverged model has none.
     """
-    groups: dict[tuple[Any, ...], list[Entry]] = {}
+    groups: dict[tuple[Any, ...], list[CellEntry]] = {}
     for entry in report["cells"]:
         if entry["verdict"] != "blocked":
             key = tuple(entry[name] for name in ("table", "method", "model", "variant"))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..catalogue.cell import method_label, metric_named, primary_metric
-from ..catalogue.layouts import Entry, Layout, layouts
+from ..catalogue.layouts import Layout, Slot, layouts
 from ..catalogue.tables import cell_named
 from . import inference, words
 from .fairness import fairness
@@ -70,7 +70,7 @@ def _colours(kinds: Iterable[str]) -> dict[str, str]:
 
 
 def _layout(layout: Layout, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    rows = [[_place(place, entries) for place in row] for row in layout.rows]
+    rows = [[_slot(slot, entries) for slot in row] for row in layout.rows]
     shown = [entry for entry in entries.values() if entry["table"] == layout.table]
     return {
         "number": layout.table,
@@ -82,42 +82,42 @@ def _layout(layout: Layout, entries: Mapping[str, Mapping[str, Any]]) -> dict[st
     }
 
 
-def _place(place: Entry, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the template shows in one place of a table."""
-    if place.cell is None:
-        return {"text": place.text, "entry": None}
-    entry = entries.get(place.cell)
-    cell = cell_named(place.cell)
+def _slot(slot: Slot, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the template shows in one slot of a table."""
+    if slot.cell is None:
+        return {"text": slot.text, "entry": None}
+    entry = entries.get(slot.cell)
+    cell = cell_named(slot.cell)
     found: dict[str, Any] = {
         "text": "",
-        "id": place.cell,
+        "id": slot.cell,
         "entry": entry,
-        "published": words.published(cell.listing(), place.metrics),
+        "published": words.published(cell.listing(), slot.metrics),
         "note": cell.note,
         **dict.fromkeys(("measured", "missing", "verdict", "final")),
         **dict.fromkeys(("bands", "recovery", "rank"), ""),
     }
     if entry is not None:
-        missing = [entry["not_measured"][m] for m in place.metrics if m in entry["not_measured"]]
+        missing = [entry["not_measured"][m] for m in slot.metrics if m in entry["not_measured"]]
         finals = list(entry["finals"].values()) if entry["seeds"] else []
         found |= {
-            "measured": words.measured(entry, place.metrics),
+            "measured": words.measured(entry, slot.metrics),
             "missing": missing[0] if missing else None,
-            "verdict": _verdict_of(place, entry),
-            "bands": words.bands(entry, place.metrics),
+            "verdict": _verdict_of(slot, entry),
+            "bands": words.bands(entry, slot.metrics),
             "final": finals[0] if finals else None,
         }
         pruned = entry["method"] != "dense" and entry["seeds"]
-        if pruned and primary_metric(entry["task"]) in place.metrics:
+        if pruned and primary_metric(entry["task"]) in slot.metrics:
             found["recovery"] = words.recovery(entry)
             found["rank"] = words.rank(entry) if entry["stand_in"] else ""
     return found
 
 
-def _verdict_of(place: Entry, entry: Mapping[str, Any]) -> dict[str, str] | None:
-    """The cell's verdict, or the metric's own where the place shows one metric of several."""
+def _verdict_of(slot: Slot, entry: Mapping[str, Any]) -> dict[str, str] | None:
+    """The cell's verdict, or the metric's own where the slot shows one metric of several."""
     token, label = entry["verdict"], entry["label"]
-    alone = place.metrics[0] if len(place.metrics) == 1 else None
+    alone = slot.metrics[0] if len(slot.metrics) == 1 else None
     if alone in entry["by_metric"] and len(entry["by_metric"]) > 1:
         token = label = entry["by_metric"][alone]["verdict"]
     elif alone in entry["not_measured"]:

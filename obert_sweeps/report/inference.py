@@ -9,7 +9,7 @@ from typing import Any
 
 from ..catalogue.cell import metric_named
 from ..schema import Stage
-from .source import CellPlan, StoreView
+from .source import CellView, StoreView
 
 COLUMNS = (
     *("stage", "cells", "engine", "version", "threads", "flags", "file", "batch", "length"),
@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 def inference(
-    cells: Iterable[CellPlan], stages: Mapping[str, Stage], store: StoreView
+    cells: Iterable[CellView], stages: Mapping[str, Stage], store: StoreView
 ) -> dict[str, Any]:
     """`benchmarks`: an entry a finished benchmark stage; `sizes`: one an exported file."""
     users: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..catalogue.cell import primary_metric
 from .means import means
-from .source import CellPlan, PlanView, StoreView, dense_stages
+from .source import CellView, PlanView, StoreView, dense_stages
 
 Record = Mapping[str, Any]
 Key = tuple[str, tuple[str, ...]]  # id and settings
@@ -62,7 +62,7 @@ def _score(row: Mapping[str, Any]) -> float:
     return float(row["measured"].get(primary_metric(row["task"]), float("-inf")))
 
 
-def _dense_score(cell: CellPlan, plan: PlanView, store: StoreView) -> float | None:
+def _dense_score(cell: CellView, plan: PlanView, store: StoreView) -> float | None:
     made_of = dense_stages(cell, plan.cells, plan.stages)
     result = store.result(made_of[-1]) if made_of else None
     score = ((result or {}).get("metrics") or {}).get(primary_metric(cell.cell.task))

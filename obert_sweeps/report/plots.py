@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue.cell import method_label
+from .cells import CellEntry
 from .curves import by_layer, losses, one_shot, scores
 from .figures import INK, Figure, Mark, Panel, mark, panel
-from .groups import Entry, Groups, groups, methods, short, title, value
+from .groups import Groups, groups, methods, short, title, value
 from .traces import Traces
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def figures(report: Mapping[str, Any], traces: Traces) -> list[Figure]:
 
 def recovery(groups: Groups) -> Figure:
     """Share of the dense model that each method keeps, ours filled above the document's hollow."""
-    tables: dict[str, dict[str, list[Entry]]] = {}
+    tables: dict[str, dict[str, list[CellEntry]]] = {}
     for name, entries in groups.items():
         table, task = name.split(", ")
         for entry in entries:
@@ -42,7 +43,7 @@ def recovery(groups: Groups) -> Figure:
     panels: list[Panel] = []
     for table, rows in tables.items():
 
-        def draw(axes: Axes, rows: Mapping[str, Sequence[Entry]] = rows) -> None:
+        def draw(axes: Axes, rows: Mapping[str, Sequence[CellEntry]] = rows) -> None:
             for height, entries in enumerate(reversed([*rows.values()])):
                 for entry in entries:
                     _point(axes, 100 * entry["recovery"], height + 0.15, mark(entry["method"]))
@@ -71,14 +72,14 @@ def recovery(groups: Groups) -> Figure:
 
 def against_sparsity(groups: Groups) -> Figure:
     panels: list[Panel] = []
-    shown: list[Entry] = []
+    shown: list[CellEntry] = []
     for name, entries in groups.items():
         points = [e for e in entries if value(e) is not None]
         if not any(e["method"] != "dense" for e in points):
             continue
         shown += [e for e in entries if e in points or value(e, "published") is not None]
 
-        def draw(axes: Axes, entries: Sequence[Entry] = entries) -> None:
+        def draw(axes: Axes, entries: Sequence[CellEntry] = entries) -> None:
             _dense_line(axes, entries)
             for e in entries:
                 for of, shift, filled in (("measured", 0.7, True), ("published", -0.7, False)):
@@ -104,7 +105,7 @@ def against_sparsity(groups: Groups) -> Figure:
 
 def against_cost(groups: Groups) -> Figure:
     panels: list[Panel] = []
-    shown: list[Entry] = []
+    shown: list[CellEntry] = []
     for name, entries in groups.items():
         pruned = [e for e in entries if e["method"] != "dense" and value(e) is not None]
         points = [e for e in pruned if (e["effort"]["cpu_seconds"] or 0) > 0]
@@ -118,8 +119,8 @@ def against_cost(groups: Groups) -> Figure:
 
         def draw(
             axes: Axes,
-            entries: Sequence[Entry] = entries,
-            points: Sequence[Entry] = points,
+            entries: Sequence[CellEntry] = entries,
+            points: Sequence[CellEntry] = points,
             how: tuple[str, str, int] = (key, unit, scale),
         ) -> None:
             _dense_line(axes, entries)
@@ -145,7 +146,7 @@ def against_cost(groups: Groups) -> Figure:
     )
 
 
-def _by_level(entries: Sequence[Entry]) -> dict[tuple[str, str, str], dict[float, float]]:
+def _by_level(entries: Sequence[CellEntry]) -> dict[tuple[str, str, str], dict[float, float]]:
     """(method, model, pattern) -> per cent pruned -> measured, where a line may join the points."""
     found: dict[tuple[str, str, str], dict[float, float]] = {}
     for e in entries:
@@ -155,7 +156,7 @@ def _by_level(entries: Sequence[Entry]) -> dict[tuple[str, str, str], dict[float
     return found
 
 
-def _dense_line(axes: Axes, entries: Sequence[Entry]) -> None:
+def _dense_line(axes: Axes, entries: Sequence[CellEntry]) -> None:
     for entry in entries:
         if entry["method"] == "dense" and (y := value(entry)) is not None:
             axes.axhline(y, color=INK, linewidth=0.8, linestyle=":")
@@ -166,7 +167,7 @@ def _point(axes: Axes, x: float, y: float, style: Mark, filled: bool = True) -> 
     axes.plot([x], [y], marker=style.marker, color=style.colour, markerfacecolor=face, linestyle="")
 
 
-def _told(points: Sequence[Entry]) -> str:
+def _told(points: Sequence[CellEntry]) -> str:
     return ", ".join(
         f"{method_label(e['method'])} {value(e):.2f} at {100 * e['sparsity']:g} %" for e in points
     )

@@ -8,18 +8,18 @@ from typing import Any
 
 from ..catalogue.cell import Cell, primary_metric
 from ..catalogue.tables import document_cells
-from .source import CellPlan, Measured
+from .source import CellOutcome, CellView
 
 Ranks = dict[str, tuple[int | None, int]]
 """Cell id -> its rank and of how many; equals share a rank, a row of one has none."""
 
 
-def measured_ranks(plans: Mapping[str, CellPlan], measured: Mapping[str, Measured]) -> Ranks:
+def measured_ranks(plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]) -> Ranks:
     """Ranks of the cells that are finished; diverged ones come last."""
     return _ranks(
-        (plan.cell, measured[name].mean(primary_metric(plan.cell.task)))
+        (plan.cell, outcomes[name].mean(primary_metric(plan.cell.task)))
         for name, plan in plans.items()
-        if measured[name].finished
+        if outcomes[name].finished
     )
 
 

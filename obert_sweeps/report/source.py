@@ -12,7 +12,7 @@ from ..catalogue.cell import Cell
 from ..schema import Stage
 
 
-class CellPlan(Protocol):
+class CellView(Protocol):
     """A cell and the stages that make it."""
 
     cell: Cell
@@ -29,19 +29,25 @@ class CellPlan(Protocol):
 
 
 class PlanView(Protocol):
-    cells: dict[str, Any]  # of CellPlan
+    """The cells of a request and the stages they are made of."""
+
     stages: dict[str, Stage]
     comparison: str  # how its methods are compared, in words
 
+    @property
+    def cells(self) -> Mapping[str, CellView]: ...
+
 
 class StoreView(Protocol):
+    """A stage's result.json, and its failure.json; None where there is none."""
+
     def result(self, stage_id: str) -> dict[str, Any] | None: ...
 
     def failure(self, stage_id: str) -> dict[str, Any] | None: ...
 
 
 @dataclass
-class Measured:
+class CellOutcome:
     """What the store holds of one cell. Values are those of seeds that converged."""
 
     values: dict[int, dict[str, float]] = field(default_factory=dict)  # seed -> metric -> value
@@ -80,7 +86,7 @@ def ancestors(stage_id: str, stages: Mapping[str, Stage]) -> list[str]:
 
 
 def dense_stages(
-    cell_plan: CellPlan, plans: Mapping[str, CellPlan], stages: Mapping[str, Stage]
+    cell_plan: CellView, plans: Mapping[str, CellView], stages: Mapping[str, Stage]
 ) -> list[str]:
     """What the dense model that a cell is compared with is made of, itself last; may be empty.
 
@@ -107,24 +113,24 @@ def kind_of(stage: Stage) -> str:
     return name if name and number.isdigit() else role
 
 
-def measure(cell_plan: CellPlan, plan: PlanView, store: StoreView) -> Measured:
+def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
     """Read a cell's final stages; a seed without a result has failed if any of its stages has."""
-    measured = Measured()
-    for seed, final in cell_plan.finals.items():
+    outcome = CellOutcome()
+    for seed, final in cell.finals.items():
         result = store.result(final)
         if result is None:
             for stage_id in ancestors(final, plan.stages):
                 if store.result(stage_id) is None and (failure := store.failure(stage_id)):
-                    measured.failures[seed] = {"stage": stage_id} | failure
+                    outcome.failures[seed] = {"stage": stage_id} | failure
                     break
             continue
         metrics = _finite(result.get("metrics"))
         diverged = result.get("status") == "not_converged"
-        (measured.diverged if diverged else measured.values)[seed] = metrics
+        (outcome.diverged if diverged else outcome.values)[seed] = metrics
         if final_values := _finite(result.get("final_metrics")):
-            measured.final_values[seed] = final_values
-        measured.results.append(result)
-    return measured
+            outcome.final_values[seed] = final_values
+        outcome.results.append(result)
+    return outcome
 
 
 def _finite(metrics: Mapping[str, Any] | None) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..catalogue.cell import primary_metric
 from ..schema import Stage
-from .source import CellPlan, PlanView, StoreView, ancestors, dense_stages, kind_of
+from .source import CellView, PlanView, StoreView, ancestors, dense_stages, kind_of
 
 POINTS = 150  # of a curve; a paper-scale stage has thousands of records
 
@@ -73,7 +73,7 @@ def read_traces(plan: PlanView, store: FolderView) -> Traces:
     return found
 
 
-def own_training(cell: CellPlan, plan: PlanView, final: str) -> list[Stage]:
+def own_training(cell: CellView, plan: PlanView, final: str) -> list[Stage]:
     """The stages on the cell's task that its dense model does not need, in order."""
     shared = set(dense_stages(cell, plan.cells, plan.stages))
     stages = [plan.stages[i] for i in ancestors(final, plan.stages) if i in plan.stages]

@@ -12,7 +12,7 @@ from obert_sweeps.catalogue.cell import primary_metric
 from obert_sweeps.catalogue.claims import Claim
 from obert_sweeps.report import build, words
 from obert_sweeps.report.claims import claim_entries, compare
-from obert_sweeps.report.source import Measured
+from obert_sweeps.report.source import CellOutcome
 
 A, B = "t5/sst2/bert_base/obert/90", "t5/sst2/bert_base/platon/90"
 GREATER = Claim("x", 5, "", ((A, "accuracy"),), ((B, "accuracy"),))
@@ -20,7 +20,7 @@ GREATER = Claim("x", 5, "", ((A, "accuracy"),), ((B, "accuracy"),))
 
 def against(ours, theirs, claim=GREATER):
     measured = {
-        name: Measured(values={s: {"accuracy": v} for s, v in values.items()})
+        name: CellOutcome(values={s: {"accuracy": v} for s, v in values.items()})
         for name, values in ((A, ours), (B, theirs))
     }
     return compare(claim, claim.better[0], claim.worse[0], measured)
@@ -69,7 +69,7 @@ def test_one_seed_each_takes_the_published_deviation_where_there_is_one():
 
     def found(ours):
         values = {a: ours, b: 82.0}
-        measured = {n: Measured(values={1: {"accuracy": v}}) for n, v in values.items()}
+        measured = {n: CellOutcome(values={1: {"accuracy": v}}) for n, v in values.items()}
         return compare(claim, claim.better[0], claim.worse[0], measured)
 
     assert found(82.3)["half_width"] == pytest.approx(1.95996 * sqrt(2) * 0.08617, rel=1e-4)
@@ -96,8 +96,8 @@ def test_recovers_is_a_share():
 
 
 def test_divergence_loses():
-    converged = Measured(values={1: {"accuracy": 80.0}})
-    diverged = Measured(diverged={1: {}})
+    converged = CellOutcome(values={1: {"accuracy": 80.0}})
+    diverged = CellOutcome(diverged={1: {}})
     place = ((A, "accuracy"), (B, "accuracy"))
     assert compare(GREATER, *place, {A: converged, B: diverged})["verdict"] == "held"
     assert compare(GREATER, *place, {A: diverged, B: converged})["verdict"] == "broken"
@@ -143,7 +143,7 @@ def test_a_claim_of_many_comparisons_is_not_broken_by_one_unlucky_one():
     rng, broken, draws = random.Random(2), 0, 400
     for _ in range(draws):
         measured = {
-            name: Measured(values={s: {metric: 80 + rng.gauss(0, 0.3)} for s in (1, 2, 3)})
+            name: CellOutcome(values={s: {metric: 80 + rng.gauss(0, 0.3)} for s in (1, 2, 3)})
             for name, metric in places + others
         }
         audit = {"methods": []}
