@@ -6,7 +6,7 @@ import pytest
 from report.fake_sweep import FakeCellPlan, FakeSweep
 
 from obert_sweeps.catalogue.tables import cell_named
-from obert_sweeps.report import build
+from obert_sweeps.report.build import build
 from obert_sweeps.report.effort import effort, fisher_gradients
 from obert_sweeps.schema import Stage
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from report.fake_sweep import sweep
 
 from obert_sweeps.catalogue.tables import cell_named
-from obert_sweeps.report import build
+from obert_sweeps.report.build import build
 from obert_sweeps.report.html import html
 from obert_sweeps.report.markdown import markdown
 

@@ -10,7 +10,8 @@ from report.fake_sweep import sweep
 
 from obert_sweeps.catalogue.cell import primary_metric
 from obert_sweeps.catalogue.claims import Claim
-from obert_sweeps.report import build, words
+from obert_sweeps.report import words
+from obert_sweeps.report.build import build
 from obert_sweeps.report.claims import claim_entries, compare
 from obert_sweeps.report.source import CellOutcome
 
