@@ -35,7 +35,7 @@ def build(
     audited = {"comparison": plan.comparison, **audit(selected)}
     entries = cell_entries(plan.cells, outcomes)
     for entry in entries:
-        entry["effort"] = effort(plan.cells[entry["id"]], plan.cells, plan.stages, once)
+        entry["effort"] = effort(plan.cells[entry["id"]], plan, once)
     return {
         "cells": entries,
         "claims": claim_entries(claims(), plan.cells, outcomes, audited, entries),

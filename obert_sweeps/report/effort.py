@@ -12,7 +12,7 @@ from typing import Any
 from ..cost import fisher_rows
 from ..schema import Stage
 from .means import mean_of_all
-from .source import CellView, StoreView, ancestors, dense_stages
+from .source import CellView, PlanView, StoreView, own_stages
 
 QUANTITIES = (
     "epochs",
@@ -26,22 +26,16 @@ QUANTITIES = (
 )
 
 
-def effort(
-    plan: CellView,
-    plans: Mapping[str, CellView],
-    stages: Mapping[str, Stage],
-    store: StoreView,
-) -> dict[str, float | None]:
+def effort(cell: CellView, plan: PlanView, store: StoreView) -> dict[str, float | None]:
     """Each quantity, a mean over seeds; None where a stage that it needs is not finished.
 
     `epochs` and `fisher_gradients` are those of the recipes; `examples` are optimiser steps taken
     times batch size, on the cell's task and upstream; seconds are summed over stages, not elapsed.
     """
-    shared = set(dense_stages(plan, plans, stages))
-    of_seeds = []
-    for final in plan.finals.values():
-        own = [stages[i] for i in ancestors(final, stages) if i in stages and i not in shared]
-        of_seeds.append(_of_stages(own, plan.cell.task, store))
+    of_seeds = [
+        _of_stages(own_stages(cell, final, plan), cell.cell.task, store)
+        for final in cell.finals.values()
+    ]
     return {name: mean_of_all(seed[name] for seed in of_seeds) for name in QUANTITIES}
 
 

@@ -63,7 +63,7 @@ def _score(row: Mapping[str, Any]) -> float:
 
 
 def _dense_score(cell: CellView, plan: PlanView, store: StoreView) -> float | None:
-    made_of = dense_stages(cell, plan.cells, plan.stages)
+    made_of = dense_stages(cell, plan)
     result = store.result(made_of[-1]) if made_of else None
     score = ((result or {}).get("metrics") or {}).get(primary_metric(cell.cell.task))
     return None if score is None else float(score)

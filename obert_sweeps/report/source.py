@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from math import isfinite
 from statistics import fmean
 from typing import Any, Protocol
@@ -85,25 +86,30 @@ def ancestors(stage_id: str, stages: Mapping[str, Stage]) -> list[str]:
     return list(seen)
 
 
-def dense_stages(
-    cell_plan: CellView, plans: Mapping[str, CellView], stages: Mapping[str, Stage]
-) -> list[str]:
+def dense_stages(cell: CellView, plan: PlanView) -> list[str]:
     """What the dense model that a cell is compared with is made of, itself last; may be empty.
 
     In the document that is its row's. A cell of one's own has no row: there it is what was trained
     on the cell's task and nothing pruned has gone into, the last of them where there are several.
     """
-    baseline = plans.get(cell_plan.cell.baseline or "")
+    baseline = plan.cells.get(cell.cell.baseline or "")
     if baseline is not None:
         return list(baseline.stages)
-    if cell_plan.cell.table or cell_plan.cell.method == "dense":
+    if cell.cell.table or cell.cell.method == "dense":
         return []
     found: dict[str, None] = {}
-    for stage in (stages[i] for i in cell_plan.stages if i in stages):
+    for stage in (plan.stages[i] for i in cell.stages if i in plan.stages):
         tags = (stage.tags.get("task"), stage.tags.get("sparsity"))
-        if tags == (cell_plan.cell.task, "dense") and "training" in stage.recipe:
-            found |= dict.fromkeys(ancestors(stage.id, stages))
+        if tags == (cell.cell.task, "dense") and "training" in stage.recipe:
+            found |= dict.fromkeys(ancestors(stage.id, plan.stages))
     return list(found)
+
+
+def own_stages(cell: CellView, final: str, plan: PlanView) -> list[Stage]:
+    """The final stage and those it needs that the cell's dense model does not, parents first."""
+    shared = set(dense_stages(cell, plan))
+    needed = ancestors(final, plan.stages)
+    return [plan.stages[i] for i in needed if i in plan.stages and i not in shared]
 
 
 def kind_of(stage: Stage) -> str:
@@ -145,16 +151,5 @@ class Once:
     """A store that reads each file once: cells share stages, and a report asks for them again."""
 
     def __init__(self, store: StoreView) -> None:
-        self._store = store
-        self._results: dict[str, dict[str, Any] | None] = {}
-        self._failures: dict[str, dict[str, Any] | None] = {}
-
-    def result(self, stage_id: str) -> dict[str, Any] | None:
-        if stage_id not in self._results:
-            self._results[stage_id] = self._store.result(stage_id)
-        return self._results[stage_id]
-
-    def failure(self, stage_id: str) -> dict[str, Any] | None:
-        if stage_id not in self._failures:
-            self._failures[stage_id] = self._store.failure(stage_id)
-        return self._failures[stage_id]
+        self.result = cache(store.result)
+        self.failure = cache(store.failure)

@@ -40,7 +40,7 @@ def fake():
 
 
 def of(fake, cell):
-    return effort(fake.cells[cell], fake.cells, fake.stages, fake)
+    return effort(fake.cells[cell], fake, fake)
 
 
 def test_only_what_goes_beyond_the_dense_model_counts(fake):
