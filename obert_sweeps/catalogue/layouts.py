@@ -99,15 +99,7 @@ def layouts() -> tuple[Layout, ...]:
             "Compound compression for edge deployment",
             "Block-4 pruning, INT8 and layer dropping on SQuAD, meant to keep more than 99 % of "
             "dense BERT-Large; sizes and speeds in a sparse CPU engine.",
-            (
-                "Model",
-                "Precision",
-                "F1",
-                "File size",
-                "Compression",
-                "Throughput",
-                "Speedup",
-            ),
+            ("Model", "Precision", "F1", "File size", "Compression", "Throughput", "Speedup"),
             (
                 compound("BERT-Large dense", "FP32", f"{t3}/bert_large/dense"),
                 compound("oBERT-Large", "INT8", f"{t3}/bert_large/obert/95"),
