@@ -121,16 +121,7 @@ def layouts() -> tuple[Layout, ...]:
             5,
             "Comparison with PLATON and the methods it compares with",
             "BERT-Base at 90 %, without distillation. NA: does not converge.",
-            (
-                "Task",
-                base,
-                "l0",
-                "Magnitude",
-                "Movement",
-                "Soft-movement",
-                "PLATON",
-                "oBERT",
-            ),
+            ("Task", base, "l0", "Magnitude", "Movement", "Soft-movement", "PLATON", "oBERT"),
             tuple((_label(t), *_row(5, t, T5_METHODS)) for t in T5),
         ),
     )

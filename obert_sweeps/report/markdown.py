@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..catalogue.layouts import layouts
-from . import inference, words
+from . import inference_words, words
 from .effort import QUANTITIES as EFFORT
 from .fairness import fairness
 
@@ -106,18 +106,25 @@ def _remarks(entries: Iterable[Mapping[str, Any]]) -> list[str]:
 def _inference(found: Mapping[str, Any]) -> list[str]:
     lines = []
     for entry in found["benchmarks"]:
-        lines += [f"### {_safe(entry['name'])}", "", f"{_safe(inference.machine(entry))}.", ""]
-        lines += _table(inference.HEAD, inference.shown(entry)) if entry["rows"] else []
+        lines += [
+            f"### {_safe(entry['name'])}",
+            "",
+            f"{_safe(inference_words.machine(entry))}.",
+            "",
+        ]
+        lines += _table(inference_words.HEAD, inference_words.shown(entry)) if entry["rows"] else []
         lines += [
             f"- {row['engine']} is {row['what']}: {_safe(row['reason'])}" for row in entry["absent"]
         ]
-        lines += [f"- {name}: {_safe(told)}" for name, told in inference.flags(entry).items()]
+        lines += [
+            f"- {name}: {_safe(flags)}" for name, flags in inference_words.flags(entry).items()
+        ]
         lines.append("")
     if found["sizes"]:
         names = [entry["name"] for entry in found["sizes"]]
-        rows = zip(names, inference.sizes_shown(found["sizes"]), strict=True)
+        rows = zip(names, inference_words.sizes_shown(found["sizes"]), strict=True)
         lines += ["### Sizes", ""]
-        lines += _table(("export", *inference.SIZES), ((name, *row) for name, row in rows))
+        lines += _table(("export", *inference_words.SIZES), ((name, *row) for name, row in rows))
     return ["## Inference", "", *lines] if lines else []
 
 
