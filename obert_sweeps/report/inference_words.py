@@ -13,7 +13,7 @@ HEAD = (
 )
 
 
-def shown(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def rows(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The rows of a benchmark under `HEAD`, as people read them."""
     return [
         (
@@ -35,7 +35,7 @@ def shown(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
 SIZES = ("file", "MB", "gzip MB", "zstd MB", "dense raw by gzip", "gzip by gzip", "raw by raw")
 
 
-def sizes_shown(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def sizes(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The exported files under `SIZES`; the document counts dense raw by compressed gzip bytes."""
     return [
         (
