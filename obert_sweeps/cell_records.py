@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .plan import CellPlan, Plan
+from .report import words
 from .report.cells import cell_entries
 from .report.source import ancestors, outcome_of
-from .report.words import measured as measured_words
-from .report.words import published as published_words
 from .store import Store
 from .tracker.base import Tracker
 
@@ -79,5 +78,5 @@ class CellRecords:
             },
             "verdict": entry["verdict"],
         }
-        shown = f"{measured_words(entry)}  (document {published_words(entry)})"
+        shown = f"{words.measured(entry)}  (document {words.published(entry)})"
         return record, f"{cell.id}  {shown}  {entry['verdict']}"

@@ -17,6 +17,8 @@ from .source import CellView
 EARLY_STOPPING = frozenset({"training.keep", "training.patience", "training.evaluate_every"})
 """Named apart: the document allows early stopping to methods it calls free of tuning."""
 
+GROUP = ("table", "method", "model", "variant")  # what tells the audit's groups apart
+
 _ABSENT = "(absent)"
 _DIGITS = 4  # of a share: the authors' steps are rounded when written as epochs
 
@@ -34,7 +36,7 @@ def audit(plans: Iterable[CellView]) -> dict[str, Any]:
     for plan in plans:
         cell = plan.cell
         if plan.knobs:
-            key = (cell.table, cell.method, cell.model, cell.variant)
+            key = tuple(getattr(cell, name) for name in GROUP)
             groups.setdefault(key, {})[cell.task] = plan
     methods = [_group(key, by_task) for key, by_task in sorted(groups.items(), key=_order)]
     violations = [
@@ -52,17 +54,14 @@ def _order(item: tuple[tuple[Any, ...], Any]) -> tuple[Any, ...]:
 
 
 def _group(key: tuple[Any, ...], by_task: Mapping[str, CellView]) -> dict[str, Any]:
-    table, method, model, variant = key
+    named = dict(zip(GROUP, key, strict=True))
     recipes = {task: plan.knobs for task, plan in by_task.items()}
     found = differing({task: settings(recipe) for task, recipe in recipes.items()})
     distilled = [t for t, r in recipes.items() if (r.get("training") or {}).get("distill")]
     return {
-        "table": table,
-        "method": method,
-        "model": model,
-        "variant": variant,
+        **named,
         "tasks": list(by_task),
-        "tuning_free": method in TUNING_FREE,
+        "tuning_free": named["method"] in TUNING_FREE,
         "knobs": [knob for knob in found if _bare(knob["knob"]) not in EARLY_STOPPING],
         "early_stopping": [knob for knob in found if _bare(knob["knob"]) in EARLY_STOPPING],
         "keeps_best": [t for t, r in recipes.items() if _keeps_best(r)],

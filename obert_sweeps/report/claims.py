@@ -34,17 +34,14 @@ def claim_entries(
     as_published = not any(plans[name].comparison for name in selected)
     found = []
     for claim in claims:
-        leaning = None
-        if claim.audit is not None:
-            if claim.table not in tables:
-                continue
-            verdict, evidence = decide(claim, audit, entries, as_published)
-        else:
-            if not selected.intersection(claim.cells()):
-                continue
+        if claim.audit is None and selected.intersection(claim.cells()):
             evidence = _compared(claim, outcomes)
-            verdict = _together(claim, evidence, outcomes)
-            leaning = _leaning(evidence)
+            verdict, leaning = _together(claim, evidence, outcomes), _leaning(evidence)
+        elif claim.audit is not None and claim.table in tables:
+            verdict, evidence = decide(claim, audit, entries, as_published)
+            leaning = None
+        else:
+            continue
         used = [plans[name] for name in claim.cells() if name in plans]
         found.append(
             {
@@ -120,29 +117,32 @@ def compare(
     a, b = outcomes.get(a_id, CellOutcome()), outcomes.get(b_id, CellOutcome())
     ours, theirs = a.of(metric), b.of(metric)
     if not ours or not theirs:
-        found = _without_values(a, b, bool(ours), bool(theirs))
-        leaning = found["verdict"] if found["verdict"] != "undecided" else None
-        return evidence | found | {"leaning": leaning}
-    paired = sorted(set(ours) & set(theirs))
-    if len(paired) > 1:
-        ours, theirs = ({s: values[s] for s in paired} for values in (ours, theirs))
+        return evidence | _without_values(a, b, bool(ours), bool(theirs))
     published = [published_deviation(cell, metric) for cell in document]
-    excess, half = _excess(
-        list(ours.values()),
-        list(theirs.values()),
-        claim,
-        len(paired) > 1,
-        next((s for s in published if s is not None), None),
-        confidence,
-    )
+    s_pub = next((s for s in published if s is not None), None)
+    return evidence | _of_values(claim, ours, theirs, s_pub, confidence)
+
+
+def _of_values(
+    claim: Claim,
+    ours: Mapping[int, float],
+    theirs: Mapping[int, float],
+    s_pub: float | None,
+    confidence: float,
+) -> dict[str, Any]:
+    """The comparison of values by seed: in pairs, of shared seeds alone, where several are."""
+    shared = sorted(set(ours) & set(theirs))
+    paired = len(shared) > 1
+    left, right = ([values[s] for s in (shared if paired else values)] for values in (ours, theirs))
+    excess, half = _excess(left, right, claim, paired, s_pub, confidence)
     verdict, reason = _decide(excess, half)
-    return evidence | {
-        "measured": [fmean(ours.values()), fmean(theirs.values())],
-        "difference": fmean(ours.values()) - fmean(theirs.values()),
+    return {
+        "measured": [fmean(left), fmean(right)],
+        "difference": fmean(left) - fmean(right),
         "above_line": excess,
         "half_width": half,
-        "seeds": [len(ours), len(theirs)],
-        "paired": len(paired) > 1,
+        "seeds": [len(left), len(right)],
+        "paired": paired,
         "leaning": "held" if excess > 0 else "broken",
         "verdict": verdict,
         "reason": reason,
@@ -204,17 +204,15 @@ def _decide(excess: float, half: float | None) -> tuple[str, str]:
     return "undecided", "the interval of the difference includes zero"
 
 
-def _without_values(a: CellOutcome, b: CellOutcome, ours: bool, theirs: bool) -> dict[str, str]:
+def _without_values(a: CellOutcome, b: CellOutcome, ours: bool, theirs: bool) -> dict[str, Any]:
     """A method that does not converge loses to one that does."""
     if ours and b.diverged and not b.values:
-        return {"verdict": "held", "reason": "the other does not converge"}
+        return {"verdict": "held", "reason": "the other does not converge", "leaning": "held"}
     if theirs and a.diverged and not a.values:
-        return {"verdict": "broken", "reason": "it does not converge"}
+        return {"verdict": "broken", "reason": "it does not converge", "leaning": "broken"}
     both = not ours and not theirs and a.finished and b.finished
-    return {
-        "verdict": "undecided",
-        "reason": "neither converges" if both else "not all of its cells are finished",
-    }
+    reason = "neither converges" if both else "not all of its cells are finished"
+    return {"verdict": "undecided", "reason": reason, "leaning": None}
 
 
 def _document_says(claim: Claim, a: Cell, b: Cell, metric: str) -> bool | None:

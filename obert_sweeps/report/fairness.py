@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .audit import GROUP
 from .cells import CellEntry
 from .effort import QUANTITIES
 from .means import mean_of_all, mean_of_known
@@ -20,14 +21,12 @@ def fairness(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     groups: dict[tuple[Any, ...], list[CellEntry]] = {}
     for entry in report["cells"]:
         if entry["verdict"] != "blocked":
-            key = tuple(entry[name] for name in ("table", "method", "model", "variant"))
+            key = tuple(entry[name] for name in GROUP)
             groups.setdefault(key, []).append(entry)
-    audited = {
-        (g["table"], g["method"], g["model"], g["variant"]): g for g in report["audit"]["methods"]
-    }
+    audited = {tuple(group[n] for n in GROUP): group for group in report["audit"]["methods"]}
     return [
         {
-            **dict(zip(("table", "method", "model", "variant"), key, strict=True)),
+            **dict(zip(GROUP, key, strict=True)),
             "tasks": [entry["task"] for entry in entries],
             "knobs": audited.get(key),
             "recovery": mean_of_known(entry["recovery"] for entry in entries),

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..amounts import duration
 from ..catalogue.layouts import layouts
 from . import words
 
@@ -98,30 +97,15 @@ def _claims(claims: list[Any]) -> Table:
 
 
 def _cost(cost: Mapping[str, Any]) -> Table:
-    title = (
-        f"Cost: {duration(cost['seconds'])} of stages, "
-        f"{duration(cost['cpu_seconds'])} of CPU, "
-        f"{duration(cost['gpu_seconds'])} of GPU"
-    )
-    table = _table(
-        title,
-        ("stage", "left"),
-        ("done", "right"),
-        ("seconds", "right"),
-        ("CPU s", "right"),
-        ("GPU s", "right"),
-    )
+    def seconds(row: Mapping[str, Any]) -> list[str]:
+        return [f"{row[name]:.1f}" for name in ("seconds", "cpu_seconds", "gpu_seconds")]
+
+    numbers = ((name, "right") for name in ("done", "seconds", "CPU s", "GPU s"))
+    table = _table(f"Cost: {words.took(cost)}", ("stage", "left"), *numbers)
     for kind in cost["by_kind"]:
-        table.add_row(
-            _text(kind["kind"], "bold"),
-            f"{kind['done']}/{kind['stages']}",
-            *(f"{kind[name]:.1f}" for name in ("seconds", "cpu_seconds", "gpu_seconds")),
-        )
+        done = f"{kind['done']}/{kind['stages']}"
+        table.add_row(_text(kind["kind"], "bold"), done, *seconds(kind))
     table.add_section()
     for row in cost["stages"]:
-        table.add_row(
-            _text(row["name"]),
-            _text(row["status"].replace("_", " ")),
-            *(f"{row[name]:.1f}" for name in ("seconds", "cpu_seconds", "gpu_seconds")),
-        )
+        table.add_row(_text(row["name"]), _text(row["status"].replace("_", " ")), *seconds(row))
     return table

@@ -45,6 +45,7 @@ def printed(value: float | None, metric: str, table: int) -> str:
 
 
 def share(value: float | None) -> str:
+    """A share 0..1 in per cent."""
     return "–" if value is None else f"{value * 100:.1f}%"
 
 
@@ -88,8 +89,8 @@ def method(row: Mapping[str, Any]) -> str:
 def rank(entry: Mapping[str, Any]) -> str:
     """Ours of how many (the document's of how many)."""
 
-    def one(place: int | None, of: int | None) -> str:
-        return "–" if place is None else f"{place}/{of}"
+    def one(rank: int | None, of: int | None) -> str:
+        return "–" if rank is None else f"{rank}/{of}"
 
     if entry["rank"] is None and entry["published_rank"] is None:
         return ""
@@ -116,12 +117,14 @@ def scores(row: Mapping[str, Any]) -> str:
 
 
 def published(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
+    """The document's values, as it prints them: 88.54 / 81.41."""
     values = entry["published"]
     names = [m for m in (metrics or values) if m in values]
     return " / ".join(printed(values[m], m, entry["table"]) for m in names) or "–"
 
 
 def verdict(entry: Mapping[str, Any]) -> str:
+    """The cell's verdict with its sign."""
     return f"{MARKS[entry['verdict']][0]} {entry.get('label', entry['verdict'])}"
 
 
@@ -185,13 +188,17 @@ def rates(found: Mapping[str, float]) -> list[str]:
     return [form.format(found[name]) if name in found else "-" for name, form in shown]
 
 
-def spent(cost: Mapping[str, Any]) -> str:
-    """What all stages took, beside what the plan said of those that are done."""
-    planned = cost["planned_seconds_of_done"]
-    text = (
+def took(cost: Mapping[str, Any]) -> str:
+    """3 min of stages, 2 min of CPU, 0 s of GPU."""
+    return (
         f"{duration(cost['seconds'])} of stages, {duration(cost['cpu_seconds'])} of CPU, "
         f"{duration(cost['gpu_seconds'])} of GPU"
     )
+
+
+def spent(cost: Mapping[str, Any]) -> str:
+    """What all stages took, beside what the plan said of those that are done."""
+    planned, text = cost["planned_seconds_of_done"], took(cost)
     if planned:
         text += f"; {duration(planned)} were planned for them"
         text += f" ({cost['seconds'] / planned:.2g} times as long)" if cost["seconds"] else ""
@@ -237,17 +244,15 @@ def line(entry: Mapping[str, Any]) -> str:
 
 
 def audited(item: Mapping[str, Any]) -> str:
+    """What a claim about set-ups stands on: a method's epochs, distillation or knobs."""
     name = method_label(item["method"])
     if "epochs" in item:
-        epochs = " to ".join(f"{e:g}" for e in _ends(item["epochs"]))
+        ends = sorted({min(item["epochs"]), max(item["epochs"])})
+        epochs = " to ".join(f"{e:g}" for e in ends)
         return f"{name}: {epochs} epochs"
     if "distilled" in item:
         return f"{name}: " + (", ".join(item["distilled"]) or "not distilled")
     return f"{name} on {', '.join(item['tasks'])}: {knobs(item)}"
-
-
-def _ends(values: list[float]) -> list[float]:
-    return sorted({min(values), max(values)})
 
 
 def knob_count(group: Mapping[str, Any]) -> int:
@@ -256,6 +261,7 @@ def knob_count(group: Mapping[str, Any]) -> int:
 
 
 def knobs(group: Mapping[str, Any]) -> str:
+    """The knobs that a method sets per task, counted and named; early stopping apart."""
     names = [knob["knob"] for knob in group["knobs"]]
     names += [f"{knob['knob']} (not taken here)" for knob in group.get("not_taken", [])]
     count = f"{len(names)} per-task knob{'' if len(names) == 1 else 's'}"
