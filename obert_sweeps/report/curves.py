@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def one_shot(traces: Traces) -> Figure:
+    """Scores over levels pruned at once, a panel a dense model and pattern."""
     panels: list[Panel] = []
     drawn: dict[str, None] = {}
     for curve, lines in traces.one_shot.items():
@@ -34,13 +35,13 @@ def one_shot(traces: Traces) -> Figure:
 
         task, model, pattern, _ = curve
         metric = metric_named(primary_metric(task)).label if task in TASKS else ""
-        told = "; ".join(
+        text = "; ".join(
             f"{method_label(m)} "
             + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y in sorted(p.items()))
             for m, p in lines.items()
         )
         heading = f"{task_label(task)}, {model.replace('_', ' ')}, {pattern}: {metric}"
-        panels.append(panel(f"o{len(panels)}", heading, told, draw))
+        panels.append(panel(f"o{len(panels)}", heading, text, draw))
     return Figure(
         "one-shot",
         "One-shot curves",
@@ -51,6 +52,7 @@ def one_shot(traces: Traces) -> Figure:
 
 
 def by_layer(groups: Groups, traces: Traces) -> Figure:
+    """The share of zeros of each matrix as a picture, a row a cell."""
     panels: list[Panel] = []
     for name, entries in groups.items():
         pruned = [e for e in entries if e["method"] != "dense" and e["id"] in traces.layers]
@@ -75,12 +77,12 @@ def by_layer(groups: Groups, traces: Traces) -> Figure:
                 axes.set_xticks([i - 0.5 for i in firsts], [str(depths[i]) for i in firsts])
                 axes.set_xlabel("encoder layer, its matrices in order", labelpad=2)
 
-            told = "; ".join(
+            text = "; ".join(
                 f"{row} from {100 * min(v.values()):.0f} to {100 * max(v.values()):.0f} %"
                 for row, v in rows.items()
             )
             height = 0.75 + 0.22 * len(rows)
-            panels.append(panel(f"l{len(panels)}", name, told, draw, height, 1.35))
+            panels.append(panel(f"l{len(panels)}", name, text, draw, height, 1.35))
     return Figure(
         "by-layer",
         "Sparsity by layer",
@@ -92,6 +94,7 @@ def by_layer(groups: Groups, traces: Traces) -> Figure:
 
 
 def scores(groups: Groups, traces: Traces) -> Figure:
+    """The development score over epochs."""
     return _over_epochs(
         groups,
         traces,
@@ -103,6 +106,7 @@ def scores(groups: Groups, traces: Traces) -> Figure:
 
 
 def losses(groups: Groups, traces: Traces) -> Figure:
+    """The training loss over epochs."""
     return _over_epochs(
         groups,
         traces,
@@ -134,11 +138,11 @@ def _over_epochs(
             axes.set_xlabel("epochs", labelpad=2)
             axes.grid()
 
-        told = ", ".join(
+        text = ", ".join(
             f"{method_label(m)} ends at {line[-1][1]:.3g}" for m, line in lines.values()
         )
         above = title(group, entries) if key == "score" else group
-        panels.append(panel(f"{key}{len(panels)}", above, told, draw))
+        panels.append(panel(f"{key}{len(panels)}", above, text, draw))
     return Figure(name, heading, note, panels, methods(shown))
 
 

@@ -29,13 +29,16 @@ def value(entry: CellEntry, of: str = "measured") -> float | None:
 
 
 def methods(entries: Iterable[CellEntry]) -> list[str]:
+    """Those of the entries, each once: the document's in its order, then others."""
     found = dict.fromkeys(e["method"] for e in entries)
     return [m for m in METHODS if m in found] + [m for m in found if m not in METHODS]
 
 
 def title(group: str, entries: Sequence[CellEntry]) -> str:
+    """The group with its primary metric."""
     return f"{group}: {metric_named(primary_metric(entries[0]['task'])).label}"
 
 
 def short(text: str) -> str:
+    """As much as there is room for beside an axis."""
     return text if len(text) <= 20 else text[:19] + "…"

@@ -55,12 +55,12 @@ def recovery(groups: Groups) -> Figure:
             axes.grid(axis="x")
             axes.set_xlabel("% of the dense model", labelpad=2)
 
-        told = "; ".join(
+        text = "; ".join(
             f"{row}: "
             + ", ".join(f"{method_label(e['method'])} {100 * e['recovery']:.1f} %" for e in entries)
             for row, entries in rows.items()
         )
-        panels.append(panel(f"r{len(panels)}", table, told, draw, 0.9 + 0.3 * len(rows), 1.35))
+        panels.append(panel(f"r{len(panels)}", table, text, draw, 0.9 + 0.3 * len(rows), 1.35))
     return Figure(
         "recovery",
         "Recovery",
@@ -71,6 +71,7 @@ def recovery(groups: Groups) -> Figure:
 
 
 def against_sparsity(groups: Groups) -> Figure:
+    """Scores over the share of weights pruned, ours filled beside the document's hollow."""
     panels: list[Panel] = []
     shown: list[CellEntry] = []
     for name, entries in groups.items():
@@ -93,7 +94,7 @@ def against_sparsity(groups: Groups) -> Figure:
             axes.set_xlim(-5, 105)
             axes.grid()
 
-        panels.append(panel(f"s{len(panels)}", title(name, entries), _told(points), draw))
+        panels.append(panel(f"s{len(panels)}", title(name, entries), _in_words(points), draw))
     return Figure(
         "against-sparsity",
         "Accuracy against sparsity",
@@ -104,39 +105,40 @@ def against_sparsity(groups: Groups) -> Figure:
 
 
 def against_cost(groups: Groups) -> Figure:
+    """Scores over what the method took beyond the dense model: GPU hours where all used one."""
     panels: list[Panel] = []
     shown: list[CellEntry] = []
     for name, entries in groups.items():
         pruned = [e for e in entries if e["method"] != "dense" and value(e) is not None]
-        points = [e for e in pruned if (e["effort"]["cpu_seconds"] or 0) > 0]
-        if not points:
+        costly = [e for e in pruned if (e["effort"]["cpu_seconds"] or 0) > 0]
+        if not costly:
             continue
-        shown += points
-        gpu = all(e["effort"]["gpu_seconds"] for e in points)
+        shown += costly
+        gpu = all(e["effort"]["gpu_seconds"] for e in costly)
         key, unit, scale = (
             ("gpu_seconds", "GPU hours", 3600) if gpu else ("cpu_seconds", "CPU s", 1)
         )
+        points = [
+            (e["method"], e["effort"][key] / scale, y)
+            for e in costly
+            if (y := value(e)) is not None
+        ]
 
         def draw(
             axes: Axes,
             entries: Sequence[CellEntry] = entries,
-            points: Sequence[CellEntry] = points,
-            how: tuple[str, str, int] = (key, unit, scale),
+            points: Sequence[tuple[str, float, float]] = points,
+            unit: str = unit,
         ) -> None:
             _dense_line(axes, entries)
-            for e in points:
-                y = value(e)
-                assert y is not None
-                _point(axes, e["effort"][how[0]] / how[2], y, mark(e["method"]))
-            axes.set_xlim(0, 1.08 * max(e["effort"][how[0]] for e in points) / how[2])
-            axes.set_xlabel(f"{how[1]} beyond the dense model", labelpad=2)
+            for method, x, y in points:
+                _point(axes, x, y, mark(method))
+            axes.set_xlim(0, 1.08 * max(x for _, x, _ in points))
+            axes.set_xlabel(f"{unit} beyond the dense model", labelpad=2)
             axes.grid()
 
-        told = ", ".join(
-            f"{method_label(e['method'])} {value(e):.2f} for {e['effort'][key] / scale:.3g} {unit}"
-            for e in points
-        )
-        panels.append(panel(f"c{len(panels)}", title(name, entries), told, draw))
+        text = ", ".join(f"{method_label(m)} {y:.2f} for {x:.3g} {unit}" for m, x, y in points)
+        panels.append(panel(f"c{len(panels)}", title(name, entries), text, draw))
     return Figure(
         "against-cost",
         "Accuracy against cost",
@@ -167,7 +169,7 @@ def _point(axes: Axes, x: float, y: float, style: Mark, filled: bool = True) -> 
     axes.plot([x], [y], marker=style.marker, color=style.colour, markerfacecolor=face, linestyle="")
 
 
-def _told(points: Sequence[CellEntry]) -> str:
+def _in_words(points: Sequence[CellEntry]) -> str:
     return ", ".join(
         f"{method_label(e['method'])} {value(e):.2f} at {100 * e['sparsity']:g} %" for e in points
     )
