@@ -59,6 +59,7 @@ class CellOutcome:
 
     @property
     def finished(self) -> bool:
+        """With at least one seed, converged or not."""
         return bool(self.values or self.diverged)
 
     def of(self, metric: str) -> dict[int, float]:
@@ -66,6 +67,7 @@ class CellOutcome:
         return {seed: m[metric] for seed, m in sorted(self.values.items()) if metric in m}
 
     def mean(self, metric: str) -> float | None:
+        """Over the converged seeds that have this metric; None where none has."""
         values = self.of(metric)
         return fmean(values.values()) if values else None
 
