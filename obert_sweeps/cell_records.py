@@ -7,14 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .plan import CellPlan, Plan
-from .report.source import ancestors, measure
-from .report.tables import cell_entries
-from .report.words import measured as measured_words
-from .report.words import published as published_words
+from .report import words
+from .report.cells import cell_entries
+from .report.source import ancestors, outcome_of
 from .store import Store
 from .tracker.base import Tracker
-
-CONFIDENCE = 0.95
 
 
 @dataclass
@@ -64,8 +61,8 @@ class CellRecords:
         plans = {cell.id: one}
         if cell.baseline and cell.baseline in self.plan.cells:
             plans[cell.baseline] = self.plan.cells[cell.baseline]
-        measured = {name: measure(p, self.plan, self.store) for name, p in plans.items()}
-        entry = next(e for e in cell_entries(plans, measured, CONFIDENCE) if e["id"] == cell.id)
+        outcomes = {name: outcome_of(p, self.plan, self.store) for name, p in plans.items()}
+        entry = next(e for e in cell_entries(plans, outcomes) if e["id"] == cell.id)
         values, printed = dict(entry["measured"]), dict(cell.published)
         record = {
             **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method", "sparsity")},
@@ -81,5 +78,5 @@ class CellRecords:
             },
             "verdict": entry["verdict"],
         }
-        shown = f"{measured_words(entry)}  (document {published_words(entry)})"
+        shown = f"{words.measured(entry)}  (document {words.published(entry)})"
         return record, f"{cell.id}  {shown}  {entry['verdict']}"

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from .catalogue.cell import Cell
-from .catalogue.tables import cells as catalogue_cells
+from .catalogue.tables import cell_named
 from .chain import Chain
 from .compose import Composer
 from .inputs import Blocked, Inputs
@@ -29,7 +29,7 @@ class CellPlan:
     blocked: str | None = None
     stand_in: bool = False
     assumed: dict[str, str] = field(default_factory=dict)
-    knobs: dict[str, Any] = field(default_factory=dict)  # see report.source.CellPlan
+    knobs: dict[str, Any] = field(default_factory=dict)  # see report.source.CellView
     comparison: str | None = None  # what was made equal; None: as published
 
 
@@ -67,7 +67,7 @@ def make_plan(loaded: Loaded) -> Plan:
     planner.check_touched()
     for cell in chosen:  # the dense models that recoveries are taken against, run or not
         if cell.baseline and cell.baseline not in cells:
-            cells[cell.baseline] = planner.cell(planner.catalogue[cell.baseline], selected=False)
+            cells[cell.baseline] = planner.cell(cell_named(cell.baseline), selected=False)
     plan = Plan(planner.stages, cells, planner.seeds, planner.composer.preset["name"])
     plan.comparison = planner.comparison or plan.comparison
     plan.first = planner.first(plan)
@@ -80,7 +80,6 @@ class Planner:
         self.request = loaded.request
         self.composer = Composer(loaded)
         self.inputs = Inputs()
-        self.catalogue = {c.id: c for c in catalogue_cells()}
         self.stages: dict[str, Stage] = {}
         self.seeds = _seeds(self.request)
         self.stand_in = (
@@ -135,7 +134,7 @@ class Planner:
 
     def dense_model(self, cell: Cell) -> str:
         """The model of the dense cell that this one is measured against: its own, mostly."""
-        return self.catalogue[cell.baseline].model if cell.baseline else cell.model
+        return cell_named(cell.baseline).model if cell.baseline else cell.model
 
     def ancestry(self, ids: Any) -> list[str]:
         needed = with_ancestors(ids, lambda stage: self.stages[stage].parents)

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from .catalogue.cell import Cell
-from .catalogue.tables import cells as catalogue_cells
+from .catalogue.tables import document_cells
 from .request import CHAIN_GROUPS, LEAF_GROUPS, Loaded
 from .schema import RequestError
 
@@ -32,7 +32,7 @@ def select(loaded: Loaded) -> list[Cell]:
                 f"{group}={loaded.choices[group]}: in tables 1 to 5 the {group} is part of the "
                 f"cell. For a cell of your own use table=0 {group}={loaded.choices[group]} …"
             )
-    chosen = [c for c in catalogue_cells() if c.table in tables and _uses(c, loaded.choices)]
+    chosen = [c for c in document_cells() if c.table in tables and _uses(c, loaded.choices)]
     globs = _globs(loaded.request.cells)
     chosen = [c for c in chosen if globs is None or any(fnmatchcase(c.id, g) for g in globs)]
     if not chosen:

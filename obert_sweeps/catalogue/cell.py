@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 METHODS = {
@@ -27,11 +28,7 @@ TASKS = {
     "cola": "CoLA",
     "stsb": "STS-B",
 }
-MODELS = {
-    "bert_base": "BERT-Base",
-    "bert_large": "BERT-Large",
-    "mobilebert": "MobileBERT",
-}
+MODELS = {"bert_base": "BERT-Base", "bert_large": "BERT-Large", "mobilebert": "MobileBERT"}
 
 TUNING_FREE = frozenset({"obert"})
 """Methods the document calls free of per-task hyper-parameter tuning."""
@@ -60,9 +57,15 @@ class Metric:
     )
 
 
-_ENGINE = "no benchmark in an inference engine is among its stages, or no engine ran"
 _EXPORT = "no export is among its stages"
-_SIZE = "sizes depend on the container of the file, speeds on machine and engine version"
+_ENGINE = "no benchmark in an inference engine is among its stages, or no engine ran"
+_GPU = "no GPU: it is measured where a stage has one with 2:4 sparse tensor cores"
+_sized = partial(
+    Metric,
+    margin=0.1,
+    relative=True,
+    why="sizes depend on the container of the file, speeds on machine and engine version",
+)
 
 METRICS: dict[str, Metric] = {
     m.name: m
@@ -74,48 +77,29 @@ METRICS: dict[str, Metric] = {
         Metric("mcc", "Mcc"),
         Metric("pearson", "Pearson"),
         Metric("spearman", "Spearman"),
-        Metric(
-            "file_mb",
-            "File size",
-            0.1,
-            relative=True,
-            exact=True,
-            lower_is_better=True,
-            unit=" MB",
-            needs=_EXPORT,
-            why=_SIZE,
-        ),
-        Metric(
-            "compression",
-            "Compression",
-            0.1,
-            relative=True,
-            exact=True,
-            unit="x",
-            needs=_EXPORT,
-            why=_SIZE,
-        ),
-        Metric(
-            "throughput",
-            "Throughput",
-            0.1,
-            relative=True,
-            unit=" /s",
-            needs=_ENGINE,
-            why=_SIZE,
-        ),
-        Metric("speedup", "Speedup", 0.1, relative=True, unit="x", needs=_ENGINE, why=_SIZE),
-        Metric(
-            "gpu_speedup",
-            "GPU speedup",
-            0.1,
-            relative=True,
-            unit="x",
-            needs="no GPU: it is measured where a stage has one with 2:4 sparse tensor cores",
-            why=_SIZE,
-        ),
+        _sized("file_mb", "File size", unit=" MB", exact=True, lower_is_better=True, needs=_EXPORT),
+        _sized("compression", "Compression", unit="x", exact=True, needs=_EXPORT),
+        _sized("throughput", "Throughput", unit=" /s", needs=_ENGINE),
+        _sized("speedup", "Speedup", unit="x", needs=_ENGINE),
+        _sized("gpu_speedup", "GPU speedup", unit="x", needs=_GPU),
     )
 }
+
+
+def metric_named(name: str) -> Metric:
+    """One of METRICS; of a task of one's own a metric that is called as it is recorded."""
+    return METRICS.get(name) or Metric(name, name)
+
+
+def method_label(method: str) -> str:
+    """The document's name for it; a method of one's own by its leaf."""
+    return METHODS.get(method, method)
+
+
+def task_label(task: str) -> str:
+    """The document's name for it; a task of one's own by its leaf."""
+    return TASKS.get(task, task)
+
 
 TASK_METRICS: dict[str, tuple[str, ...]] = {
     "squad": ("f1", "em"),

@@ -10,27 +10,27 @@ from itertools import product
 from .cell import TASK_METRICS, TASKS
 from .tables import T4, T4_METHODS, T5, T5_METHODS, glue_cell
 
-Place = tuple[str, str]  # (cell id, metric)
+CellMetric = tuple[str, str]  # (cell id, metric)
 
 
 @dataclass(frozen=True)
 class Claim:
     """A comparison of the document.
 
-    Each place of `better` is held against the place of `worse` at the same index, and every pair
-    must bear `better > threshold * worse - tolerance`. `relation` names it for people: "greater"
+    Each cell of `better` is held against the one of `worse` at the same index, and every pair must
+    bear `better > threshold * worse - tolerance`. `relation` names it for people: "greater"
     (threshold 1, tolerance 0) or "recovers".
 
     A claim about set-ups has no numbers to compare but an `audit` rule, decided on recipes:
     "tuning_free" (no per-task knob of `methods`), "tuned" (at least one), "no_distillation" (in any
-    recipe of the table), "one_shot" (the places of `better` need no training, `methods` do).
+    recipe of the table), "one_shot" (the cells of `better` need no training, `methods` do).
     """
 
     id: str
     table: int
     text: str
-    better: tuple[Place, ...] = ()
-    worse: tuple[Place, ...] = ()
+    better: tuple[CellMetric, ...] = ()
+    worse: tuple[CellMetric, ...] = ()
     relation: str = "greater"
     threshold: float = 1.0
     tolerance: float = 0.0
@@ -43,7 +43,7 @@ class Claim:
         return tuple(dict.fromkeys(cell for cell, _ in self.better + self.worse))
 
 
-def _on(cells: Iterable[str], metrics: Iterable[str]) -> tuple[Place, ...]:
+def _on(cells: Iterable[str], metrics: Iterable[str]) -> tuple[CellMetric, ...]:
     return tuple(product(cells, metrics))
 
 
@@ -120,8 +120,8 @@ def _glue() -> list[Claim]:
     def not_tuned(table: int, text: str) -> Claim:
         return Claim(f"t{table}/no-tuning", table, text, audit="tuning_free", methods=("obert",))
 
-    def everywhere(method: str) -> tuple[Place, ...]:
-        return tuple(place for t in T5 for place in _on([glue_cell(5, t, method)], TASK_METRICS[t]))
+    def everywhere(method: str) -> tuple[CellMetric, ...]:
+        return tuple(one for t in T5 for one in _on([glue_cell(5, t, method)], TASK_METRICS[t]))
 
     order = [*T4_METHODS[1:]]  # worst first
     return [

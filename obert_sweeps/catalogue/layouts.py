@@ -10,7 +10,7 @@ from .tables import SIZES, T4, T4_METHODS, T5, T5_METHODS, glue_cell
 
 
 @dataclass(frozen=True)
-class Entry:
+class Slot:
     """A place in a printed table: fixed text, or some metrics of a cell."""
 
     text: str = ""
@@ -27,10 +27,10 @@ class Layout:
     title: str
     caption: str
     head: tuple[str, ...]
-    rows: tuple[tuple[Entry, ...], ...]
+    rows: tuple[tuple[Slot, ...], ...]
 
 
-def _label(task: str) -> Entry:
+def _label(task: str) -> Slot:
     names = {
         "mnli": "matched / mismatched",
         "qqp": "Acc / F1",
@@ -39,11 +39,11 @@ def _label(task: str) -> Entry:
         "stsb": "Pearson / Spearman",
         "squad": "F1, EM",
     }
-    return Entry(f"{TASKS[task]} {names.get(task, 'Acc')}")
+    return Slot(f"{TASKS[task]} {names.get(task, 'Acc')}")
 
 
-def _row(table: int, task: str, methods: tuple[str, ...]) -> list[Entry]:
-    return [Entry(cell=glue_cell(table, task, m), metrics=TASK_METRICS[task]) for m in methods]
+def _row(table: int, task: str, methods: tuple[str, ...]) -> list[Slot]:
+    return [Slot(cell=glue_cell(table, task, m), metrics=TASK_METRICS[task]) for m in methods]
 
 
 @cache
@@ -52,12 +52,12 @@ def layouts() -> tuple[Layout, ...]:
     squad = TASK_METRICS["squad"]
     t1, t2, t3 = "t1/squad/bert_base", "t2/squad/bert_large", "t3/squad"
 
-    def on_squad(cell_id: str) -> Entry:
-        return Entry(cell=cell_id, metrics=squad)
+    def on_squad(cell_id: str) -> Slot:
+        return Slot(cell=cell_id, metrics=squad)
 
-    def compound(label: str, precision: str, cell_id: str) -> tuple[Entry, ...]:
-        columns = (Entry(cell=cell_id, metrics=(m,), recovery=m == "f1") for m in SIZES)
-        return (Entry(label), Entry(precision), *columns)
+    def compound(label: str, precision: str, cell_id: str) -> tuple[Slot, ...]:
+        columns = (Slot(cell=cell_id, metrics=(m,), recovery=m == "f1") for m in SIZES)
+        return (Slot(label), Slot(precision), *columns)
 
     base = MODELS["bert_base"]
     return (
@@ -74,7 +74,7 @@ def layouts() -> tuple[Layout, ...]:
                     on_squad(f"{t1}/magnitude/2of4"),
                     on_squad(f"{t1}/obert/2of4"),
                     on_squad(f"{t1}/obert/2of4-1epoch"),
-                    Entry(cell=f"{t1}/obert/2of4", metrics=("gpu_speedup",)),
+                    Slot(cell=f"{t1}/obert/2of4", metrics=("gpu_speedup",)),
                 ),
             ),
         ),
@@ -87,7 +87,7 @@ def layouts() -> tuple[Layout, ...]:
                 (
                     _label("squad"),
                     on_squad(f"{t2}/dense"),
-                    Entry(f"{percent}%"),
+                    Slot(f"{percent}%"),
                     on_squad(f"{t2}/prune_ofa/{percent}"),
                     on_squad(f"{t2}/obert/{percent}"),
                 )
@@ -99,15 +99,7 @@ def layouts() -> tuple[Layout, ...]:
             "Compound compression for edge deployment",
             "Block-4 pruning, INT8 and layer dropping on SQuAD, meant to keep more than 99 % of "
             "dense BERT-Large; sizes and speeds in a sparse CPU engine.",
-            (
-                "Model",
-                "Precision",
-                "F1",
-                "File size",
-                "Compression",
-                "Throughput",
-                "Speedup",
-            ),
+            ("Model", "Precision", "F1", "File size", "Compression", "Throughput", "Speedup"),
             (
                 compound("BERT-Large dense", "FP32", f"{t3}/bert_large/dense"),
                 compound("oBERT-Large", "INT8", f"{t3}/bert_large/obert/95"),
@@ -120,7 +112,7 @@ def layouts() -> tuple[Layout, ...]:
             "BERT-Base at 90 %: oBERT, one set-up for all tasks, against LT-BERT and Prune OFA.",
             ("Task", base, "Sparsity", "LT-BERT", "Prune OFA", "oBERT"),
             tuple(
-                (_label(t), *dense, Entry("90%"), *rest)
+                (_label(t), *dense, Slot("90%"), *rest)
                 for t in T4
                 for dense, rest in [(_row(4, t, ("dense",)), _row(4, t, T4_METHODS[1:]))]
             ),
@@ -129,16 +121,7 @@ def layouts() -> tuple[Layout, ...]:
             5,
             "Comparison with PLATON and the methods it compares with",
             "BERT-Base at 90 %, without distillation. NA: does not converge.",
-            (
-                "Task",
-                base,
-                "l0",
-                "Magnitude",
-                "Movement",
-                "Soft-movement",
-                "PLATON",
-                "oBERT",
-            ),
+            ("Task", base, "l0", "Magnitude", "Movement", "Soft-movement", "PLATON", "oBERT"),
             tuple((_label(t), *_row(5, t, T5_METHODS)) for t in T5),
         ),
     )

@@ -43,13 +43,7 @@ T5: dict[str, tuple[Numbers, ...]] = {
 
 _T4_SCHEDULE = {"obert": "upstream_transfer"}
 _T5_SCHEDULE = {"obert": "upstream_transfer_early_stop", "magnitude": "gradual_magnitude"}
-SIZES = (
-    "f1",
-    "file_mb",
-    "compression",
-    "throughput",
-    "speedup",
-)  # the columns of table 3
+SIZES = ("f1", "file_mb", "compression", "throughput", "speedup")  # the columns of table 3
 
 _NOTES = {
     "t1/squad/bert_base/dense": "EM: the paper's Table 12 prints 81.22 and its Table 13 81.42.",
@@ -80,15 +74,9 @@ _T5_OBERT = "The paper also chooses the number of epochs, 1 to 8, for each task.
 _T5_COPIED = "Most likely copied from the PLATON paper."
 _DIVERGED = "NA: does not converge."
 _T5_NOTES = {
-    (
-        "mnli",
-        "dense",
-    ): "Mismatched below matched; the paper's own teacher has 84.54 / 85.06.",
+    ("mnli", "dense"): "Mismatched below matched; the paper's own teacher has 84.54 / 85.06.",
     ("mnli", "obert"): "The paper counts 19,628 development rows, GLUE has 19,647.",
-    (
-        "qqp",
-        "platon",
-    ): "PLATON's script keeps 20 % on QQP; its settings for 10 % are not known.",
+    ("qqp", "platon"): "PLATON's script keeps 20 % on QQP; its settings for 10 % are not known.",
 }
 
 
@@ -137,10 +125,7 @@ def _table1() -> list[Cell]:
         _cell(f"{base}/dense", (88.54, 81.41)),
         pruned(f"{base}/magnitude/2of4", (49.97, 35.24)),
         pruned(
-            f"{base}/obert/2of4",
-            (83.17, 74.18, 1.85),
-            metrics=with_speed,
-            schedule="oneshot_speed",
+            f"{base}/obert/2of4", (83.17, 74.18, 1.85), metrics=with_speed, schedule="oneshot_speed"
         ),
         pruned(f"{base}/obert/2of4-1epoch", (88.58, 81.16), schedule="oneshot_1epoch"),
     ]
@@ -167,40 +152,27 @@ def _table2() -> list[Cell]:
 
 
 def _table3() -> list[Cell]:
-    entries: tuple[tuple[str, Numbers, float, str, str], ...] = (
-        (
-            "bert_large/dense",
-            (90.87, 1300.0, 1, 15.49, 1),
-            0.0,
-            "dense_reference",
-            "none",
-        ),
-        (
-            "bert_large/obert/95",
-            (90.21, 38.20, 34, 230.74, 15),
-            0.95,
-            "compound_large",
-            "kd_t5",
-        ),
-        (
-            "mobilebert/obert/50",
-            (90.32, 9.56, 136, 928.58, 60),
-            0.5,
-            "compound_mobilebert",
-            "kd_t5_5",
-        ),
-    )
+    sized = partial(_cell, metrics=SIZES, pattern="block4")
     return [
-        _cell(
-            f"t3/squad/{name}",
-            numbers,
-            metrics=SIZES,
-            pattern="block4",
-            sparsity=sparsity,
-            schedule=schedule,
-            distill=distill,
-        )
-        for name, numbers, sparsity, schedule, distill in entries
+        sized(
+            "t3/squad/bert_large/dense",
+            (90.87, 1300.0, 1, 15.49, 1),
+            schedule="dense_reference",
+        ),
+        sized(
+            "t3/squad/bert_large/obert/95",
+            (90.21, 38.20, 34, 230.74, 15),
+            sparsity=0.95,
+            schedule="compound_large",
+            distill="kd_t5",
+        ),
+        sized(
+            "t3/squad/mobilebert/obert/50",
+            (90.32, 9.56, 136, 928.58, 60),
+            sparsity=0.5,
+            schedule="compound_mobilebert",
+            distill="kd_t5_5",
+        ),
     ]
 
 
@@ -247,6 +219,16 @@ def _table5() -> list[Cell]:
 
 
 @cache
-def cells() -> tuple[Cell, ...]:
+def document_cells() -> tuple[Cell, ...]:
     """The 69 cells in the order of the document."""
     return (*_table1(), *_table2(), *_table3(), *_table4(), *_table5())
+
+
+@cache
+def _by_id() -> dict[str, Cell]:
+    return {cell.id: cell for cell in document_cells()}
+
+
+def cell_named(cell_id: str) -> Cell:
+    """One of the 69; KeyError for an id that is none of theirs."""
+    return _by_id()[cell_id]

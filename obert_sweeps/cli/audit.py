@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..plan import make_plan
-from ..report import build, fairness, words
+from ..report import words
+from ..report.build import build
+from ..report.fairness import fairness
 from ..request import Loaded
 from ..store import Store
 from .answer import console, print_json

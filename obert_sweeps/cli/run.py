@@ -15,7 +15,11 @@ from ..compose import to_plain
 from ..lease import this_process
 from ..make import make
 from ..plan import Plan, make_plan
-from ..report import build, read_traces, run_links, terminal, write
+from ..report.build import build
+from ..report.files import write
+from ..report.links import run_links
+from ..report.terminal import terminal
+from ..report.traces import read_traces
 from ..request import Loaded
 from ..schema import RequestError, Runtime, Stage
 from ..store import Store

@@ -11,16 +11,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..catalogue.cell import TUNING_FREE
-from .source import CellPlan
+from .dotted import dotted
+from .source import CellView
 
 EARLY_STOPPING = frozenset({"training.keep", "training.patience", "training.evaluate_every"})
 """Named apart: the document allows early stopping to methods it calls free of tuning."""
+
+GROUP = ("table", "method", "model", "variant")  # what tells the audit's groups apart
 
 _ABSENT = "(absent)"
 _DIGITS = 4  # of a share: the authors' steps are rounded when written as epochs
 
 
-def audit(plans: Iterable[CellPlan]) -> dict[str, Any]:
+def audit(plans: Iterable[CellView]) -> dict[str, Any]:
     """Compare, for each method of each table, the recipes of its own stages over tasks.
 
     `knobs` are those that differ; `keeps_best` are the tasks whose result is the best epoch on the
@@ -29,11 +32,11 @@ def audit(plans: Iterable[CellPlan]) -> dict[str, Any]:
     cell's). `ok` is False when a method called tuning-free has a knob; `violations` says which.
     Blocked cells have no recipe and are left out.
     """
-    groups: dict[tuple[Any, ...], dict[str, CellPlan]] = {}
+    groups: dict[tuple[Any, ...], dict[str, CellView]] = {}
     for plan in plans:
         cell = plan.cell
         if plan.knobs:
-            key = (cell.table, cell.method, cell.model, cell.variant)
+            key = tuple(getattr(cell, name) for name in GROUP)
             groups.setdefault(key, {})[cell.task] = plan
     methods = [_group(key, by_task) for key, by_task in sorted(groups.items(), key=_order)]
     violations = [
@@ -50,18 +53,15 @@ def _order(item: tuple[tuple[Any, ...], Any]) -> tuple[Any, ...]:
     return (table, method, model, variant or "")
 
 
-def _group(key: tuple[Any, ...], by_task: Mapping[str, CellPlan]) -> dict[str, Any]:
-    table, method, model, variant = key
+def _group(key: tuple[Any, ...], by_task: Mapping[str, CellView]) -> dict[str, Any]:
+    named = dict(zip(GROUP, key, strict=True))
     recipes = {task: plan.knobs for task, plan in by_task.items()}
     found = differing({task: settings(recipe) for task, recipe in recipes.items()})
     distilled = [t for t, r in recipes.items() if (r.get("training") or {}).get("distill")]
     return {
-        "table": table,
-        "method": method,
-        "model": model,
-        "variant": variant,
+        **named,
         "tasks": list(by_task),
-        "tuning_free": method in TUNING_FREE,
+        "tuning_free": named["method"] in TUNING_FREE,
         "knobs": [knob for knob in found if _bare(knob["knob"]) not in EARLY_STOPPING],
         "early_stopping": [knob for knob in found if _bare(knob["knob"]) in EARLY_STOPPING],
         "keeps_best": [t for t, r in recipes.items() if _keeps_best(r)],
@@ -101,7 +101,7 @@ def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
         for piece in pieces
     ]
     training["learning_rate"] = {"peak": peak, "line": lines} if pieces else []
-    return flatten({"training": training, **parts})
+    return dotted({"training": training, **parts})
 
 
 def _share(value: float | None, whole: float) -> float | None:
@@ -122,17 +122,3 @@ def differing(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         if len({repr(value) for value in values.values()}) > 1 and not seen:
             differ[name] = values
     return [{"knob": name, "values": values} for name, values in differ.items()]
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested plain data as dotted keys; list items by index, empty containers as they are."""
-    if isinstance(value, Mapping):
-        items: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    else:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for name, part in items:
-        flat |= flatten(part, f"{prefix}.{name}" if prefix else str(name))
-    return flat or {prefix: value}

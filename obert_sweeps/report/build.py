@@ -7,21 +7,20 @@ from typing import Any
 
 from ..catalogue.claims import claims
 from .audit import audit
+from .cells import cell_entries
 from .claims import claim_entries
-from .cost import cost, environment
+from .cost import cost
 from .effort import effort
+from .environment import environment
 from .inference import inference
 from .neighbours import neighbours
-from .source import Once, PlanView, StoreView, measure
-from .tables import cell_entries
+from .source import Once, PlanView, StoreView, outcome_of
 
 
 def build(
     plan: PlanView,
     store: StoreView,
     records: Iterable[Mapping[str, Any]] = (),
-    *,
-    confidence: float = 0.95,
 ) -> dict[str, Any]:
     """Judge the plan's selected cells by what the store holds.
 
@@ -30,19 +29,19 @@ def build(
     claims, inference, audit, cost, environment, neighbours (of cells of one's own).
     """
     once = Once(store)
-    measured = {name: measure(cell, plan, once) for name, cell in plan.cells.items()}
+    outcomes = {name: outcome_of(cell, plan, once) for name, cell in plan.cells.items()}
     selected = [cell for cell in plan.cells.values() if cell.selected]
     stages = list(dict.fromkeys(i for cell in selected for i in cell.stages))
     audited = {"comparison": plan.comparison, **audit(selected)}
-    entries = cell_entries(plan.cells, measured, confidence)
+    entries = cell_entries(plan.cells, outcomes)
     for entry in entries:
-        entry["effort"] = effort(plan.cells[entry["id"]], plan.cells, plan.stages, once)
+        entry["effort"] = effort(plan.cells[entry["id"]], plan, once)
     return {
         "cells": entries,
-        "claims": claim_entries(claims(), plan.cells, measured, audited, entries, confidence),
+        "claims": claim_entries(claims(), plan.cells, outcomes, audited, entries),
         "inference": inference(selected, plan.stages, once),
         "audit": audited,
         "cost": cost(stages, plan.stages, once),
-        "environment": environment(stages, plan.cells, measured, once),
+        "environment": environment(stages, plan.cells, outcomes, once),
         "neighbours": neighbours(plan, once, records),
     }

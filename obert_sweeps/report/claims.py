@@ -8,23 +8,21 @@ from statistics import fmean, variance
 from typing import Any
 
 from ..catalogue.cell import Cell
-from ..catalogue.claims import Claim, Place
+from ..catalogue.claims import CellMetric, Claim
 from ..catalogue.seeds import published_deviation
-from ..catalogue.tables import cells as catalogue_cells
+from ..catalogue.tables import cell_named
 from .setups import decide
-from .source import CellPlan, Measured
-from .student import critical_value
-
-_ROUNDING = 1e-9  # of floating point: values that differ by less are the same
+from .source import CellOutcome, CellView
+from .student import CONFIDENCE, critical_value
+from .verdicts import ROUNDING, no_band
 
 
 def claim_entries(
     claims: Sequence[Claim],
-    plans: Mapping[str, CellPlan],
-    measured: Mapping[str, Measured],
+    plans: Mapping[str, CellView],
+    outcomes: Mapping[str, CellOutcome],
     audit: Mapping[str, Any],
     entries: list[dict[str, Any]],
-    confidence: float,
 ) -> list[dict[str, Any]]:
     """Every claim that the selected cells bear on, with verdict held, broken or undecided.
 
@@ -36,17 +34,14 @@ def claim_entries(
     as_published = not any(plans[name].comparison for name in selected)
     found = []
     for claim in claims:
-        leaning = None
-        if claim.audit is not None:
-            if claim.table not in tables:
-                continue
+        if claim.audit is None and selected.intersection(claim.cells()):
+            evidence = _compared(claim, outcomes)
+            verdict, leaning = _together(claim, evidence, outcomes), _leaning(evidence)
+        elif claim.audit is not None and claim.table in tables:
             verdict, evidence = decide(claim, audit, entries, as_published)
+            leaning = None
         else:
-            if not selected.intersection(claim.cells()):
-                continue
-            evidence = _compared(claim, measured, confidence)
-            verdict = _together(claim, evidence, measured, confidence)
-            leaning = _leaning(evidence)
+            continue
         used = [plans[name] for name in claim.cells() if name in plans]
         found.append(
             {
@@ -68,27 +63,24 @@ def claim_entries(
 
 
 def _compared(
-    claim: Claim, measured: Mapping[str, Measured], confidence: float
+    claim: Claim, outcomes: Mapping[str, CellOutcome], confidence: float = CONFIDENCE
 ) -> list[dict[str, Any]]:
     pairs = zip(claim.better, claim.worse, strict=True)
-    return [compare(claim, left, right, measured, confidence) for left, right in pairs]
+    return [compare(claim, left, right, outcomes, confidence) for left, right in pairs]
 
 
 def _together(
-    claim: Claim,
-    evidence: Sequence[Mapping[str, Any]],
-    measured: Mapping[str, Measured],
-    confidence: float,
+    claim: Claim, evidence: Sequence[Mapping[str, Any]], outcomes: Mapping[str, CellOutcome]
 ) -> str:
     """All comparisons held; or one broken for sure.
 
     Of k true comparisons one in twenty seems broken by chance, each: to break the claim one must be
-    broken at confidence 1 - (1 - confidence) / k (Bonferroni).
+    broken at confidence 1 - (1 - CONFIDENCE) / k (Bonferroni).
     """
     verdicts = [item["verdict"] for item in evidence]
     if "broken" in verdicts:
-        strict = 1 - (1 - confidence) / len(verdicts)
-        surely = [item["verdict"] for item in _compared(claim, measured, strict)]
+        strict = 1 - (1 - CONFIDENCE) / len(verdicts)
+        surely = [item["verdict"] for item in _compared(claim, outcomes, strict)]
         return "broken" if "broken" in surely else "undecided"
     return "held" if verdicts and set(verdicts) == {"held"} else "undecided"
 
@@ -101,49 +93,56 @@ def _leaning(evidence: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def compare(
-    claim: Claim, left: Place, right: Place, measured: Mapping[str, Measured], confidence: float
+    claim: Claim,
+    left: CellMetric,
+    right: CellMetric,
+    outcomes: Mapping[str, CellOutcome],
+    confidence: float = CONFIDENCE,
 ) -> dict[str, Any]:
     """One comparison: is left - threshold * right + tolerance above nought, and how surely?"""
     (a_id, metric), (b_id, _) = left, right
-    document = {c.id: c for c in catalogue_cells()}
+    document = (cell_named(a_id), cell_named(b_id))
     evidence: dict[str, Any] = {
         "better": a_id,
         "worse": b_id,
         "metric": metric,
-        "published": [document[a_id].published[metric], document[b_id].published[metric]],
-        "document": _document_says(claim, document[a_id], document[b_id], metric),
+        "published": [cell.published[metric] for cell in document],
+        "document": _document_says(claim, *document, metric),
         "measured": None,
         "difference": None,
         "above_line": None,  # left - threshold * right + tolerance
         "half_width": None,  # of above_line's interval
         "paired": False,
     }
-    a, b = measured.get(a_id, Measured()), measured.get(b_id, Measured())
+    a, b = outcomes.get(a_id, CellOutcome()), outcomes.get(b_id, CellOutcome())
     ours, theirs = a.of(metric), b.of(metric)
     if not ours or not theirs:
-        found = _without_values(a, b, bool(ours), bool(theirs))
-        leaning = found["verdict"] if found["verdict"] != "undecided" else None
-        return evidence | found | {"leaning": leaning}
-    paired = sorted(set(ours) & set(theirs))
-    if len(paired) > 1:
-        ours, theirs = ({s: values[s] for s in paired} for values in (ours, theirs))
-    published = [published_deviation(document[name], metric) for name in (a_id, b_id)]
-    excess, half = _excess(
-        list(ours.values()),
-        list(theirs.values()),
-        claim,
-        len(paired) > 1,
-        next((s for s in published if s is not None), None),
-        confidence,
-    )
+        return evidence | _without_values(a, b, bool(ours), bool(theirs))
+    published = [published_deviation(cell, metric) for cell in document]
+    s_pub = next((s for s in published if s is not None), None)
+    return evidence | _of_values(claim, ours, theirs, s_pub, confidence)
+
+
+def _of_values(
+    claim: Claim,
+    ours: Mapping[int, float],
+    theirs: Mapping[int, float],
+    s_pub: float | None,
+    confidence: float,
+) -> dict[str, Any]:
+    """The comparison of values by seed: in pairs, of shared seeds alone, where several are."""
+    shared = sorted(set(ours) & set(theirs))
+    paired = len(shared) > 1
+    left, right = ([values[s] for s in (shared if paired else values)] for values in (ours, theirs))
+    excess, half = _excess(left, right, claim, paired, s_pub, confidence)
     verdict, reason = _decide(excess, half)
-    return evidence | {
-        "measured": [fmean(ours.values()), fmean(theirs.values())],
-        "difference": fmean(ours.values()) - fmean(theirs.values()),
+    return {
+        "measured": [fmean(left), fmean(right)],
+        "difference": fmean(left) - fmean(right),
         "above_line": excess,
         "half_width": half,
-        "seeds": [len(ours), len(theirs)],
-        "paired": len(paired) > 1,
+        "seeds": [len(left), len(right)],
+        "paired": paired,
         "leaning": "held" if excess > 0 else "broken",
         "verdict": verdict,
         "reason": reason,
@@ -165,7 +164,7 @@ def _excess(
     """
     excess = fmean(ours) - claim.threshold * fmean(theirs) + claim.tolerance
     spread, df = _spread(ours, theirs, claim.threshold, paired)
-    if spread <= _ROUNDING**2:
+    if spread <= ROUNDING**2:
         if s_pub is None:
             return excess, None
         spread = s_pub**2 * (1 / len(ours) + claim.threshold**2 / len(theirs))
@@ -197,8 +196,7 @@ def _spread(
 
 def _decide(excess: float, half: float | None) -> tuple[str, str]:
     if half is None:
-        only = "one seed each, or the same for all"
-        return "undecided", f"{only}, and no published deviation over seeds"
+        return "undecided", no_band("one seed each, or the same for all")
     if excess - half > 0:
         return "held", "the interval of the difference is above zero"
     if excess + half < 0:
@@ -206,17 +204,15 @@ def _decide(excess: float, half: float | None) -> tuple[str, str]:
     return "undecided", "the interval of the difference includes zero"
 
 
-def _without_values(a: Measured, b: Measured, ours: bool, theirs: bool) -> dict[str, str]:
+def _without_values(a: CellOutcome, b: CellOutcome, ours: bool, theirs: bool) -> dict[str, Any]:
     """A method that does not converge loses to one that does."""
     if ours and b.diverged and not b.values:
-        return {"verdict": "held", "reason": "the other does not converge"}
+        return {"verdict": "held", "reason": "the other does not converge", "leaning": "held"}
     if theirs and a.diverged and not a.values:
-        return {"verdict": "broken", "reason": "it does not converge"}
+        return {"verdict": "broken", "reason": "it does not converge", "leaning": "broken"}
     both = not ours and not theirs and a.finished and b.finished
-    return {
-        "verdict": "undecided",
-        "reason": "neither converges" if both else "not all of its cells are finished",
-    }
+    reason = "neither converges" if both else "not all of its cells are finished"
+    return {"verdict": "undecided", "reason": reason, "leaning": None}
 
 
 def _document_says(claim: Claim, a: Cell, b: Cell, metric: str) -> bool | None:

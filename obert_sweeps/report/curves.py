@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import nan
 from typing import TYPE_CHECKING, Any
 
-from ..catalogue.cell import METRICS, TASKS, primary_metric
+from ..catalogue.cell import TASKS, method_label, metric_named, primary_metric, task_label
+from .cells import CellEntry
 from .figures import Figure, Panel, mark, panel
-from .groups import Entry, Groups, label, methods, short, title
+from .groups import Groups, methods, short, title
 from .traces import Traces
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def one_shot(traces: Traces) -> Figure:
+    """Scores over levels pruned at once, a panel a dense model and pattern."""
     panels: list[Panel] = []
     drawn: dict[str, None] = {}
     for curve, lines in traces.one_shot.items():
@@ -32,13 +34,14 @@ def one_shot(traces: Traces) -> Figure:
             axes.grid()
 
         task, model, pattern, _ = curve
-        metric = METRICS[primary_metric(task)].label if task in TASKS else ""
-        told = "; ".join(
-            f"{label(m)} " + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y in sorted(p.items()))
+        metric = metric_named(primary_metric(task)).label if task in TASKS else ""
+        text = "; ".join(
+            f"{method_label(m)} "
+            + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y in sorted(p.items()))
             for m, p in lines.items()
         )
-        heading = f"{TASKS.get(task, task)}, {model.replace('_', ' ')}, {pattern}: {metric}"
-        panels.append(panel(f"o{len(panels)}", heading, told, draw))
+        heading = f"{task_label(task)}, {model.replace('_', ' ')}, {pattern}: {metric}"
+        panels.append(panel(f"o{len(panels)}", heading, text, draw))
     return Figure(
         "one-shot",
         "One-shot curves",
@@ -49,6 +52,7 @@ def one_shot(traces: Traces) -> Figure:
 
 
 def by_layer(groups: Groups, traces: Traces) -> Figure:
+    """The share of zeros of each matrix as a picture, a row a cell."""
     panels: list[Panel] = []
     for name, entries in groups.items():
         pruned = [e for e in entries if e["method"] != "dense" and e["id"] in traces.layers]
@@ -73,12 +77,12 @@ def by_layer(groups: Groups, traces: Traces) -> Figure:
                 axes.set_xticks([i - 0.5 for i in firsts], [str(depths[i]) for i in firsts])
                 axes.set_xlabel("encoder layer, its matrices in order", labelpad=2)
 
-            told = "; ".join(
+            text = "; ".join(
                 f"{row} from {100 * min(v.values()):.0f} to {100 * max(v.values()):.0f} %"
                 for row, v in rows.items()
             )
             height = 0.75 + 0.22 * len(rows)
-            panels.append(panel(f"l{len(panels)}", name, told, draw, height, 1.35))
+            panels.append(panel(f"l{len(panels)}", name, text, draw, height, 1.35))
     return Figure(
         "by-layer",
         "Sparsity by layer",
@@ -90,6 +94,7 @@ def by_layer(groups: Groups, traces: Traces) -> Figure:
 
 
 def scores(groups: Groups, traces: Traces) -> Figure:
+    """The development score over epochs."""
     return _over_epochs(
         groups,
         traces,
@@ -101,6 +106,7 @@ def scores(groups: Groups, traces: Traces) -> Figure:
 
 
 def losses(groups: Groups, traces: Traces) -> Figure:
+    """The training loss over epochs."""
     return _over_epochs(
         groups,
         traces,
@@ -115,7 +121,7 @@ def _over_epochs(
     groups: Groups, traces: Traces, key: str, name: str, heading: str, note: str
 ) -> Figure:
     panels: list[Panel] = []
-    shown: list[Entry] = []
+    shown: list[CellEntry] = []
     for group, entries in groups.items():
         lines = {
             e["id"]: (e["method"], line)
@@ -132,14 +138,16 @@ def _over_epochs(
             axes.set_xlabel("epochs", labelpad=2)
             axes.grid()
 
-        told = ", ".join(f"{label(m)} ends at {line[-1][1]:.3g}" for m, line in lines.values())
+        text = ", ".join(
+            f"{method_label(m)} ends at {line[-1][1]:.3g}" for m, line in lines.values()
+        )
         above = title(group, entries) if key == "score" else group
-        panels.append(panel(f"{key}{len(panels)}", above, told, draw))
+        panels.append(panel(f"{key}{len(panels)}", above, text, draw))
     return Figure(name, heading, note, panels, methods(shown))
 
 
-def _row_name(entry: Entry) -> str:
-    return short(f"{label(entry['method'])} {entry['variant'] or ''}".strip())
+def _row_name(entry: CellEntry) -> str:
+    return short(f"{method_label(entry['method'])} {entry['variant'] or ''}".strip())
 
 
 def _depth(name: str) -> int | None:

@@ -7,12 +7,12 @@ task than the cell's (masked-language modelling) counts apart, as upstream.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import fmean
 from typing import Any
 
 from ..cost import fisher_rows
 from ..schema import Stage
-from .source import CellPlan, StoreView, ancestors, dense_stages
+from .means import mean_of_all
+from .source import CellView, PlanView, StoreView, own_stages
 
 QUANTITIES = (
     "epochs",
@@ -26,23 +26,17 @@ QUANTITIES = (
 )
 
 
-def effort(
-    plan: CellPlan,
-    plans: Mapping[str, CellPlan],
-    stages: Mapping[str, Stage],
-    store: StoreView,
-) -> dict[str, float | None]:
+def effort(cell: CellView, plan: PlanView, store: StoreView) -> dict[str, float | None]:
     """Each quantity, a mean over seeds; None where a stage that it needs is not finished.
 
     `epochs` and `fisher_gradients` are those of the recipes; `examples` are optimiser steps taken
     times batch size, on the cell's task and upstream; seconds are summed over stages, not elapsed.
     """
-    shared = set(dense_stages(plan, plans, stages))
-    of_seeds = []
-    for final in plan.finals.values():
-        own = [stages[i] for i in ancestors(final, stages) if i in stages and i not in shared]
-        of_seeds.append(_of_stages(own, plan.cell.task, store))
-    return {name: _mean([seed[name] for seed in of_seeds]) for name in QUANTITIES}
+    of_seeds = [
+        _of_stages(own_stages(cell, final, plan), cell.cell.task, store)
+        for final in cell.finals.values()
+    ]
+    return {name: mean_of_all(seed[name] for seed in of_seeds) for name in QUANTITIES}
 
 
 def _of_stages(own: list[Stage], task: str, store: StoreView) -> dict[str, float | None]:
@@ -76,7 +70,3 @@ def _examples(training: Mapping[str, Any], result: Mapping[str, Any] | None) -> 
 def _sum(values: Any) -> float | None:
     known = list(values)
     return None if None in known else sum(known, 0.0)
-
-
-def _mean(values: list[float | None]) -> float | None:
-    return fmean(v for v in values if v is not None) if values and None not in values else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from statistics import fmean
+from collections.abc import Mapping
 from typing import Any
 
+from .audit import GROUP
+from .cells import CellEntry
 from .effort import QUANTITIES
-
-Entry = Mapping[str, Any]
+from .means import mean_of_all, mean_of_known
 
 
 def fairness(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -18,33 +18,20 @@ def fairness(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     effort (its quantities), and recovery and published_recovery: (mean, over how many tasks), since
     a diverged model has none.
     """
-    groups: dict[tuple[Any, ...], list[Entry]] = {}
+    groups: dict[tuple[Any, ...], list[CellEntry]] = {}
     for entry in report["cells"]:
         if entry["verdict"] != "blocked":
-            key = tuple(entry[name] for name in ("table", "method", "model", "variant"))
+            key = tuple(entry[name] for name in GROUP)
             groups.setdefault(key, []).append(entry)
-    audited = {
-        (g["table"], g["method"], g["model"], g["variant"]): g for g in report["audit"]["methods"]
-    }
+    audited = {tuple(group[n] for n in GROUP): group for group in report["audit"]["methods"]}
     return [
         {
-            **dict(zip(("table", "method", "model", "variant"), key, strict=True)),
+            **dict(zip(GROUP, key, strict=True)),
             "tasks": [entry["task"] for entry in entries],
             "knobs": audited.get(key),
-            "recovery": _known(entry["recovery"] for entry in entries),
-            "published_recovery": _known(entry["published_recovery"] for entry in entries),
-            "effort": {q: _mean(e["effort"][q] for e in entries) for q in QUANTITIES},
+            "recovery": mean_of_known(entry["recovery"] for entry in entries),
+            "published_recovery": mean_of_known(entry["published_recovery"] for entry in entries),
+            "effort": {q: mean_of_all(e["effort"][q] for e in entries) for q in QUANTITIES},
         }
         for key, entries in groups.items()
     ]
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    """None as soon as one is missing: a mean over fewer tasks would not compare."""
-    known = list(values)
-    return None if None in known else fmean(v for v in known if v is not None)
-
-
-def _known(values: Iterable[float | None]) -> tuple[float | None, int]:
-    known = [value for value in values if value is not None]
-    return (fmean(known) if known else None), len(known)

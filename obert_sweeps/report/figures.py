@@ -68,11 +68,14 @@ OTHERS = [Mark(INK, "*", "★"), Mark(INK, "h", "⬢"), Mark(INK, "p", "⬟"), M
 
 
 def mark(method: str) -> Mark:
+    """How a method looks in every plot."""
     return MARKS.get(method) or OTHERS[crc32(method.encode()) % len(OTHERS)]
 
 
 @dataclass(frozen=True)
 class Panel:
+    """One set of axes, as inline SVG."""
+
     title: str
     svg: str
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .html import html
-from .inference import inference_sheet
 from .links import RunLink, no_run
 from .markdown import markdown
-from .sheet import sheet
+from .sheet import inference_sheet, sheet
 from .traces import Traces
 
 

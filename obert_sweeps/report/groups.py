@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from ..catalogue.cell import METHODS, METRICS, TASKS, primary_metric
+from ..catalogue.cell import METHODS, metric_named, primary_metric, task_label
+from .cells import CellEntry
 
-Entry = Mapping[str, Any]
-Groups = Mapping[str, Sequence[Entry]]
+Groups = Mapping[str, Sequence[CellEntry]]
 
 
-def groups(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+def groups(entries: Iterable[CellEntry]) -> dict[str, list[CellEntry]]:
     """Cells that compete with each other or show the same model at several sparsities."""
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[CellEntry]] = {}
     for entry in entries:
         table = f"Table {entry['table']}" if entry["table"] else "Own cells"
-        name = f"{table}, {TASKS.get(entry['task'], entry['task'])}"
+        name = f"{table}, {task_label(entry['task'])}"
         found.setdefault(name, []).append(entry)
     return found
 
 
-def label(method: str) -> str:
-    return METHODS.get(method, method)
-
-
-def value(entry: Entry, of: str = "measured") -> float | None:
+def value(entry: CellEntry, of: str = "measured") -> float | None:
     """The primary metric; None where it was not measured, printed or is of a diverged model."""
     if of == "measured" and entry["diverged"] == entry["seeds"]:
         return None
@@ -33,15 +28,17 @@ def value(entry: Entry, of: str = "measured") -> float | None:
     return found
 
 
-def methods(entries: Iterable[Entry]) -> list[str]:
+def methods(entries: Iterable[CellEntry]) -> list[str]:
+    """Those of the entries, each once: the document's in its order, then others."""
     found = dict.fromkeys(e["method"] for e in entries)
     return [m for m in METHODS if m in found] + [m for m in found if m not in METHODS]
 
 
-def title(group: str, entries: Sequence[Entry]) -> str:
-    metric = primary_metric(entries[0]["task"])
-    return f"{group}: {METRICS[metric].label}"
+def title(group: str, entries: Sequence[CellEntry]) -> str:
+    """The group with its primary metric."""
+    return f"{group}: {metric_named(primary_metric(entries[0]['task'])).label}"
 
 
 def short(text: str) -> str:
+    """As much as there is room for beside an axis."""
     return text if len(text) <= 20 else text[:19] + "…"

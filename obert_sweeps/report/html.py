@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..catalogue.cell import METHODS, METRICS, primary_metric
-from ..catalogue.layouts import Entry, Layout, layouts
-from ..catalogue.tables import cells as catalogue_cells
-from . import inference, words
+from ..catalogue.cell import method_label, metric_named, primary_metric
+from ..catalogue.layouts import Layout, Slot, layouts
+from ..catalogue.tables import cell_named
+from . import inference_words, words
 from .fairness import fairness
 from .figures import INK, mark
 from .links import RunLink, no_run
@@ -36,10 +36,9 @@ def html(report: Mapping[str, Any], traces: Traces | None = None, run: RunLink =
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    engine.globals.update(
-        words=words, METRICS=METRICS, METHODS=METHODS, INK=INK, mark_of=mark, run=run
-    )
-    engine.globals["inference"] = inference
+    engine.globals.update(words=words, INK=INK, mark_of=mark, run=run)
+    engine.globals.update(metric_named=metric_named, method_label=method_label)
+    engine.globals["inference_words"] = inference_words
     engine.globals["parts"] = engine.get_template("parts.html.j2").module
     entries = {entry["id"]: entry for entry in report["cells"]}
     tables = {entry["table"] for entry in report["cells"]}
@@ -71,7 +70,7 @@ def _colours(kinds: Iterable[str]) -> dict[str, str]:
 
 
 def _layout(layout: Layout, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    rows = [[_place(place, entries) for place in row] for row in layout.rows]
+    rows = [[_slot(slot, entries) for slot in row] for row in layout.rows]
     shown = [entry for entry in entries.values() if entry["table"] == layout.table]
     return {
         "number": layout.table,
@@ -83,42 +82,42 @@ def _layout(layout: Layout, entries: Mapping[str, Mapping[str, Any]]) -> dict[st
     }
 
 
-def _place(place: Entry, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the template shows in one place of a table."""
-    if place.cell is None:
-        return {"text": place.text, "entry": None}
-    entry = entries.get(place.cell)
-    cell = next(c for c in catalogue_cells() if c.id == place.cell)
+def _slot(slot: Slot, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the template shows in one slot of a table."""
+    if slot.cell is None:
+        return {"text": slot.text, "entry": None}
+    entry = entries.get(slot.cell)
+    cell = cell_named(slot.cell)
     found: dict[str, Any] = {
         "text": "",
-        "id": place.cell,
+        "id": slot.cell,
         "entry": entry,
-        "published": words.published(cell.listing(), place.metrics),
+        "published": words.published(cell.listing(), slot.metrics),
         "note": cell.note,
         **dict.fromkeys(("measured", "missing", "verdict", "final")),
         **dict.fromkeys(("bands", "recovery", "rank"), ""),
     }
     if entry is not None:
-        missing = [entry["not_measured"][m] for m in place.metrics if m in entry["not_measured"]]
+        missing = [entry["not_measured"][m] for m in slot.metrics if m in entry["not_measured"]]
         finals = list(entry["finals"].values()) if entry["seeds"] else []
         found |= {
-            "measured": words.measured(entry, place.metrics),
+            "measured": words.measured(entry, slot.metrics),
             "missing": missing[0] if missing else None,
-            "verdict": _verdict_of(place, entry),
-            "bands": words.bands(entry, place.metrics),
+            "verdict": _verdict_of(slot, entry),
+            "bands": words.bands(entry, slot.metrics),
             "final": finals[0] if finals else None,
         }
         pruned = entry["method"] != "dense" and entry["seeds"]
-        if pruned and primary_metric(entry["task"]) in place.metrics:
+        if pruned and primary_metric(entry["task"]) in slot.metrics:
             found["recovery"] = words.recovery(entry)
             found["rank"] = words.rank(entry) if entry["stand_in"] else ""
     return found
 
 
-def _verdict_of(place: Entry, entry: Mapping[str, Any]) -> dict[str, str] | None:
-    """The cell's verdict, or the metric's own where the place shows one metric of several."""
+def _verdict_of(slot: Slot, entry: Mapping[str, Any]) -> dict[str, str] | None:
+    """The cell's verdict, or the metric's own where the slot shows one metric of several."""
     token, label = entry["verdict"], entry["label"]
-    alone = place.metrics[0] if len(place.metrics) == 1 else None
+    alone = slot.metrics[0] if len(slot.metrics) == 1 else None
     if alone in entry["by_metric"] and len(entry["by_metric"]) > 1:
         token = label = entry["by_metric"][alone]["verdict"]
     elif alone in entry["not_measured"]:

@@ -2,83 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..catalogue.layouts import layouts
-from . import inference, words
-from .effort import QUANTITIES as EFFORT
+from . import inference_words, words
+from .effort import QUANTITIES
 from .fairness import fairness
 
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The whole report as GitHub-flavoured Markdown, ending in a newline."""
-    titles = {layout.table: f"Table {layout.table}: {layout.title}" for layout in layouts()}
-    lines = ["# Measured beside published", "", words.tally(report["cells"]) + ".", ""]
-    lines += [f"Compared {_safe(report['audit']['comparison'])}.", ""]
-    for number in sorted({entry["table"] for entry in report["cells"]}):
-        lines += [f"## {titles.get(number, 'Your own cells')}", ""]
-        entries = [entry for entry in report["cells"] if entry["table"] == number]
-        head = ("cell", "measured", "published", "recovery (document)", "rank (document)")
-        lines += _table((*head, "verdict", "difference"), map(_cell, entries))
-        lines += _remarks(entries)
-    if report["neighbours"]:
-        lines += ["## Beside them in this store", ""]
-        lines += _table(words.NEIGHBOUR, map(words.neighbour, report["neighbours"]))
-    if report["claims"]:
-        lines += ["## Claims", ""]
-        for claim in report["claims"]:
-            sign = words.MARKS[claim["verdict"]][0]
-            lines.append(f"- {sign} **{words.claim(claim)}**: {_safe(claim['text'])}")
-            lines += [f"  - {_safe(words.comparison(item))}" for item in claim["evidence"]]
-        lines.append("")
-    lines += _inference(report["inference"])
-    lines += ["## Fairness: knobs set per task", ""]
-    lines += _table(
-        ("table", "method", "tasks", "knobs that differ by task"),
-        (
-            (g["table"], g["method"], ", ".join(g["tasks"]), words.knobs(g))
-            for g in _compared(report)
-        ),
-    )
-    lines += ["## Fairness: what each method was given", ""]
-    lines += _table(
-        ("table", "method", "tasks", "recovery (document)", *(q.replace("_", " ") for q in EFFORT)),
-        (
-            (
-                row["table"],
-                words.method(row),
-                ", ".join(row["tasks"]),
-                words.mean_recovery(row),
-                *(words.effort(row, q) for q in EFFORT),
-            )
-            for row in fairness(report)
-        ),
-    )
-    cost = report["cost"]
-    lines += ["## Cost", ""]
-    lines.append(f"{words.spent(cost)}.")
-    lines.append("")
-    columns = ("planned_seconds", "seconds", "cpu_seconds", "gpu_seconds")
-    lines += _table(
-        ("stage", "done", "planned s", "s", "CPU s", "GPU s", *words.RATES),
-        (
-            (
-                k["kind"],
-                f"{k['done']}/{k['stages']}",
-                *(f"{k[c]:.1f}" for c in columns),
-                *words.rates(k["rates"]),
-            )
-            for k in cost["by_kind"]
-        ),
-    )
-    lines += ["## Environment", ""]
-    lines += [f"- warning: {_safe(warning)}" for warning in report["environment"]["warnings"]]
-    lines += [
-        f"- {_safe(name)}: {_safe(', '.join(values))}"
-        for name, values in report["environment"]["values"].items()
+    lines = [
+        *("# Measured beside published", "", f"{words.tally(report['cells'])}.", ""),
+        *(f"Compared {_safe(report['audit']['comparison'])}.", ""),
+        *_cells(report["cells"]),
+        *_neighbours(report["neighbours"]),
+        *_claims(report["claims"]),
+        *_inference(report["inference"]),
+        *_knobs(report["audit"]["methods"]),
+        *_given(report),
+        *_cost(report["cost"]),
+        *_environment(report["environment"]),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _cells(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    titles = {layout.table: f"Table {layout.table}: {layout.title}" for layout in layouts()}
+    head = ("cell", "measured", "published", "recovery (document)", "rank (document)")
+    lines = []
+    for number in sorted({entry["table"] for entry in entries}):
+        of_table = [entry for entry in entries if entry["table"] == number]
+        lines += [f"## {titles.get(number, 'Your own cells')}", ""]
+        lines += _table((*head, "verdict", "difference"), map(_cell, of_table))
+        lines += _remarks(of_table)
+    return lines
 
 
 def _cell(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -103,26 +62,86 @@ def _remarks(entries: Iterable[Mapping[str, Any]]) -> list[str]:
     return [*lines, ""] if lines else []
 
 
+def _neighbours(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    table = _table(words.NEIGHBOUR, map(words.neighbour, rows))
+    return ["## Beside them in this store", "", *table] if rows else []
+
+
+def _claims(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for claim in claims:
+        sign = words.MARKS[claim["verdict"]][0]
+        lines.append(f"- {sign} **{words.claim(claim)}**: {_safe(claim['text'])}")
+        lines += [f"  - {_safe(words.comparison(item))}" for item in claim["evidence"]]
+    return ["## Claims", "", *lines, ""] if lines else []
+
+
 def _inference(found: Mapping[str, Any]) -> list[str]:
     lines = []
     for entry in found["benchmarks"]:
-        lines += [f"### {_safe(entry['name'])}", "", f"{_safe(inference.machine(entry))}.", ""]
-        lines += _table(inference.HEAD, inference.shown(entry)) if entry["rows"] else []
-        lines += [
-            f"- {row['engine']} is {row['what']}: {_safe(row['reason'])}" for row in entry["absent"]
-        ]
-        lines += [f"- {name}: {_safe(told)}" for name, told in inference.flags(entry).items()]
+        machine, flags = inference_words.machine(entry), inference_words.flags(entry)
+        lines += [f"### {_safe(entry['name'])}", "", f"{_safe(machine)}.", ""]
+        if entry["rows"]:
+            lines += _table(inference_words.HEAD, inference_words.rows(entry))
+        lines += [f"- {e['engine']} is {e['what']}: {_safe(e['reason'])}" for e in entry["absent"]]
+        lines += [f"- {engine}: {_safe(said)}" for engine, said in flags.items()]
         lines.append("")
     if found["sizes"]:
         names = [entry["name"] for entry in found["sizes"]]
-        rows = zip(names, inference.sizes_shown(found["sizes"]), strict=True)
+        rows = zip(names, inference_words.sizes(found["sizes"]), strict=True)
         lines += ["### Sizes", ""]
-        lines += _table(("export", *inference.SIZES), ((name, *row) for name, row in rows))
+        lines += _table(("export", *inference_words.SIZES), ((name, *row) for name, row in rows))
     return ["## Inference", "", *lines] if lines else []
 
 
-def _compared(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [group for group in report["audit"]["methods"] if len(group["tasks"]) > 1]
+def _knobs(methods: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        (group["table"], group["method"], ", ".join(group["tasks"]), words.knobs(group))
+        for group in methods
+        if len(group["tasks"]) > 1
+    ]
+    head = ("table", "method", "tasks", "knobs that differ by task")
+    return ["## Fairness: knobs set per task", "", *_table(head, rows)]
+
+
+def _given(report: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (
+            row["table"],
+            words.method(row),
+            ", ".join(row["tasks"]),
+            words.mean_recovery(row),
+            *(words.effort(row, name) for name in QUANTITIES),
+        )
+        for row in fairness(report)
+    ]
+    names = (name.replace("_", " ") for name in QUANTITIES)
+    head = ("table", "method", "tasks", "recovery (document)", *names)
+    return ["## Fairness: what each method was given", "", *_table(head, rows)]
+
+
+def _cost(cost: Mapping[str, Any]) -> list[str]:
+    seconds = ("planned_seconds", "seconds", "cpu_seconds", "gpu_seconds")
+    rows = [
+        (
+            kind["kind"],
+            f"{kind['done']}/{kind['stages']}",
+            *(f"{kind[name]:.1f}" for name in seconds),
+            *words.rates(kind["rates"]),
+        )
+        for kind in cost["by_kind"]
+    ]
+    head = ("stage", "done", "planned s", "s", "CPU s", "GPU s", *words.RATES)
+    return ["## Cost", "", f"{words.spent(cost)}.", "", *_table(head, rows)]
+
+
+def _environment(environment: Mapping[str, Any]) -> list[str]:
+    values = environment["values"].items()
+    return [
+        *("## Environment", ""),
+        *(f"- warning: {_safe(warning)}" for warning in environment["warnings"]),
+        *(f"- {_safe(name)}: {_safe(', '.join(found))}" for name, found in values),
+    ]
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:

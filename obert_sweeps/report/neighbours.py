@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from statistics import fmean
 from typing import Any
 
 from ..catalogue.cell import primary_metric
-from .source import CellPlan, PlanView, StoreView, dense_stages
+from .means import means
+from .source import CellView, PlanView, StoreView, dense_stages
 
 Record = Mapping[str, Any]
 Key = tuple[str, tuple[str, ...]]  # id and settings
@@ -44,14 +44,9 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
 
 
 def _row(records: list[Record], dense: float | None, selected: bool) -> dict[str, Any]:
-    columns: dict[str, list[float]] = {}
-    for record in records:
-        for name, value in record["measured"].items():
-            if value is not None:
-                columns.setdefault(name, []).append(float(value))
     last = records[-1]
     row = {name: last[name] for name in ("id", "task", "method", "sparsity")}
-    measured = {name: fmean(values) for name, values in columns.items()}
+    measured = means(record["measured"] for record in records)
     score = measured.get(primary_metric(last["task"]))
     return row | {
         "settings": last.get("settings", []),
@@ -67,8 +62,8 @@ def _score(row: Mapping[str, Any]) -> float:
     return float(row["measured"].get(primary_metric(row["task"]), float("-inf")))
 
 
-def _dense_score(cell: CellPlan, plan: PlanView, store: StoreView) -> float | None:
-    made_of = dense_stages(cell, plan.cells, plan.stages)
+def _dense_score(cell: CellView, plan: PlanView, store: StoreView) -> float | None:
+    made_of = dense_stages(cell, plan)
     result = store.result(made_of[-1]) if made_of else None
     score = ((result or {}).get("metrics") or {}).get(primary_metric(cell.cell.task))
     return None if score is None else float(score)

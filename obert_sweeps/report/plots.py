@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..catalogue.cell import method_label
+from .cells import CellEntry
 from .curves import by_layer, losses, one_shot, scores
 from .figures import INK, Figure, Mark, Panel, mark, panel
-from .groups import Entry, Groups, groups, label, methods, short, title, value
+from .groups import Groups, groups, methods, short, title, value
 from .traces import Traces
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def figures(report: Mapping[str, Any], traces: Traces) -> list[Figure]:
 
 def recovery(groups: Groups) -> Figure:
     """Share of the dense model that each method keeps, ours filled above the document's hollow."""
-    tables: dict[str, dict[str, list[Entry]]] = {}
+    tables: dict[str, dict[str, list[CellEntry]]] = {}
     for name, entries in groups.items():
         table, task = name.split(", ")
         for entry in entries:
@@ -41,7 +43,7 @@ def recovery(groups: Groups) -> Figure:
     panels: list[Panel] = []
     for table, rows in tables.items():
 
-        def draw(axes: Axes, rows: Mapping[str, Sequence[Entry]] = rows) -> None:
+        def draw(axes: Axes, rows: Mapping[str, Sequence[CellEntry]] = rows) -> None:
             for height, entries in enumerate(reversed([*rows.values()])):
                 for entry in entries:
                     _point(axes, 100 * entry["recovery"], height + 0.15, mark(entry["method"]))
@@ -53,12 +55,12 @@ def recovery(groups: Groups) -> Figure:
             axes.grid(axis="x")
             axes.set_xlabel("% of the dense model", labelpad=2)
 
-        told = "; ".join(
+        text = "; ".join(
             f"{row}: "
-            + ", ".join(f"{label(e['method'])} {100 * e['recovery']:.1f} %" for e in entries)
+            + ", ".join(f"{method_label(e['method'])} {100 * e['recovery']:.1f} %" for e in entries)
             for row, entries in rows.items()
         )
-        panels.append(panel(f"r{len(panels)}", table, told, draw, 0.9 + 0.3 * len(rows), 1.35))
+        panels.append(panel(f"r{len(panels)}", table, text, draw, 0.9 + 0.3 * len(rows), 1.35))
     return Figure(
         "recovery",
         "Recovery",
@@ -69,15 +71,16 @@ def recovery(groups: Groups) -> Figure:
 
 
 def against_sparsity(groups: Groups) -> Figure:
+    """Scores over the share of weights pruned, ours filled beside the document's hollow."""
     panels: list[Panel] = []
-    shown: list[Entry] = []
+    shown: list[CellEntry] = []
     for name, entries in groups.items():
         points = [e for e in entries if value(e) is not None]
         if not any(e["method"] != "dense" for e in points):
             continue
         shown += [e for e in entries if e in points or value(e, "published") is not None]
 
-        def draw(axes: Axes, entries: Sequence[Entry] = entries) -> None:
+        def draw(axes: Axes, entries: Sequence[CellEntry] = entries) -> None:
             _dense_line(axes, entries)
             for e in entries:
                 for of, shift, filled in (("measured", 0.7, True), ("published", -0.7, False)):
@@ -91,7 +94,7 @@ def against_sparsity(groups: Groups) -> Figure:
             axes.set_xlim(-5, 105)
             axes.grid()
 
-        panels.append(panel(f"s{len(panels)}", title(name, entries), _told(points), draw))
+        panels.append(panel(f"s{len(panels)}", title(name, entries), _in_words(points), draw))
     return Figure(
         "against-sparsity",
         "Accuracy against sparsity",
@@ -102,39 +105,40 @@ def against_sparsity(groups: Groups) -> Figure:
 
 
 def against_cost(groups: Groups) -> Figure:
+    """Scores over what the method took beyond the dense model: GPU hours where all used one."""
     panels: list[Panel] = []
-    shown: list[Entry] = []
+    shown: list[CellEntry] = []
     for name, entries in groups.items():
         pruned = [e for e in entries if e["method"] != "dense" and value(e) is not None]
-        points = [e for e in pruned if (e["effort"]["cpu_seconds"] or 0) > 0]
-        if not points:
+        costly = [e for e in pruned if (e["effort"]["cpu_seconds"] or 0) > 0]
+        if not costly:
             continue
-        shown += points
-        gpu = all(e["effort"]["gpu_seconds"] for e in points)
+        shown += costly
+        gpu = all(e["effort"]["gpu_seconds"] for e in costly)
         key, unit, scale = (
             ("gpu_seconds", "GPU hours", 3600) if gpu else ("cpu_seconds", "CPU s", 1)
         )
+        points = [
+            (e["method"], e["effort"][key] / scale, y)
+            for e in costly
+            if (y := value(e)) is not None
+        ]
 
         def draw(
             axes: Axes,
-            entries: Sequence[Entry] = entries,
-            points: Sequence[Entry] = points,
-            how: tuple[str, str, int] = (key, unit, scale),
+            entries: Sequence[CellEntry] = entries,
+            points: Sequence[tuple[str, float, float]] = points,
+            unit: str = unit,
         ) -> None:
             _dense_line(axes, entries)
-            for e in points:
-                y = value(e)
-                assert y is not None
-                _point(axes, e["effort"][how[0]] / how[2], y, mark(e["method"]))
-            axes.set_xlim(0, 1.08 * max(e["effort"][how[0]] for e in points) / how[2])
-            axes.set_xlabel(f"{how[1]} beyond the dense model", labelpad=2)
+            for method, x, y in points:
+                _point(axes, x, y, mark(method))
+            axes.set_xlim(0, 1.08 * max(x for _, x, _ in points))
+            axes.set_xlabel(f"{unit} beyond the dense model", labelpad=2)
             axes.grid()
 
-        told = ", ".join(
-            f"{label(e['method'])} {value(e):.2f} for {e['effort'][key] / scale:.3g} {unit}"
-            for e in points
-        )
-        panels.append(panel(f"c{len(panels)}", title(name, entries), told, draw))
+        text = ", ".join(f"{method_label(m)} {y:.2f} for {x:.3g} {unit}" for m, x, y in points)
+        panels.append(panel(f"c{len(panels)}", title(name, entries), text, draw))
     return Figure(
         "against-cost",
         "Accuracy against cost",
@@ -144,7 +148,7 @@ def against_cost(groups: Groups) -> Figure:
     )
 
 
-def _by_level(entries: Sequence[Entry]) -> dict[tuple[str, str, str], dict[float, float]]:
+def _by_level(entries: Sequence[CellEntry]) -> dict[tuple[str, str, str], dict[float, float]]:
     """(method, model, pattern) -> per cent pruned -> measured, where a line may join the points."""
     found: dict[tuple[str, str, str], dict[float, float]] = {}
     for e in entries:
@@ -154,7 +158,7 @@ def _by_level(entries: Sequence[Entry]) -> dict[tuple[str, str, str], dict[float
     return found
 
 
-def _dense_line(axes: Axes, entries: Sequence[Entry]) -> None:
+def _dense_line(axes: Axes, entries: Sequence[CellEntry]) -> None:
     for entry in entries:
         if entry["method"] == "dense" and (y := value(entry)) is not None:
             axes.axhline(y, color=INK, linewidth=0.8, linestyle=":")
@@ -165,7 +169,7 @@ def _point(axes: Axes, x: float, y: float, style: Mark, filled: bool = True) -> 
     axes.plot([x], [y], marker=style.marker, color=style.colour, markerfacecolor=face, linestyle="")
 
 
-def _told(points: Sequence[Entry]) -> str:
+def _in_words(points: Sequence[CellEntry]) -> str:
     return ", ".join(
-        f"{label(e['method'])} {value(e):.2f} at {100 * e['sparsity']:g} %" for e in points
+        f"{method_label(e['method'])} {value(e):.2f} at {100 * e['sparsity']:g} %" for e in points
     )

@@ -1,10 +1,10 @@
-"""report.csv: a row a cell and metric, for whoever goes on computing."""
+"""report.csv and inference.csv, for whoever goes on computing."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .effort import QUANTITIES
@@ -17,18 +17,23 @@ COLUMNS = (
     *("published_rank", "published_rank_of", *QUANTITIES, "stage_ids"),
 )
 
+INFERENCE_COLUMNS = (
+    *("stage", "cells", "engine", "version", "threads", "flags", "file", "batch", "length"),
+    *("dense_ms", "dense_p95_ms", "dense_cpu_ms", "ms", "p95_ms", "cpu_ms", "throughput"),
+    *("speedup", "cpu_speedup", "integer_share", "difference", "metrics", "cpu", "gpu", "host"),
+    *("licence", "missing", "wrong"),
+)
+
 
 def sheet(report: Mapping[str, Any]) -> str:
-    """Metrics in points, shares 0..1, times in seconds; an unknown value is empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for entry in report["cells"]:
-        writer.writerows(_rows(entry))
-    return out.getvalue()
+    """report.csv: a row a cell and metric.
+
+    Metrics in points, shares 0..1, times in seconds; an unknown value is empty.
+    """
+    return _written(COLUMNS, (row for entry in report["cells"] for row in _cell_rows(entry)))
 
 
-def _rows(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _cell_rows(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     same = ("table", "task", "model", "method", "sparsity", "pattern")
     ranked = ("recovery", "published_recovery", "rank", "rank_of")
     for metric in dict.fromkeys([*entry["published"], *entry["measured"]]):
@@ -57,3 +62,30 @@ def _rows(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             **{name: entry["effort"][name] for name in QUANTITIES},
             "stage_ids": " ".join(entry["finals"].values()),
         }
+
+
+def inference_sheet(inference: Mapping[str, Any]) -> str:
+    """inference.csv: a row an engine and shape, or an engine that was missing or wrong."""
+    rows = (row for entry in inference["benchmarks"] for row in _benchmark_rows(entry))
+    return _written(INFERENCE_COLUMNS, rows)
+
+
+def _benchmark_rows(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    about = {"stage": entry["stage"], "cells": " ".join(entry["cells"])}
+    about |= {key: entry["machine"].get(key) for key in ("cpu", "gpu", "host")}
+    for row in entry["rows"]:
+        yield {**about, **row, **{key: _pairs(row[key]) for key in ("flags", "metrics")}}
+    for row in entry["absent"]:
+        yield {**about, "engine": row["engine"], row["what"]: row["reason"]}
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items() if value is not None)
+
+
+def _written(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

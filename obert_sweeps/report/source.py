@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from math import isfinite
 from statistics import fmean
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from ..catalogue.cell import Cell
 from ..schema import Stage
 
 
-class CellPlan(Protocol):
+class CellView(Protocol):
     """A cell and the stages that make it."""
 
     cell: Cell
@@ -29,19 +30,25 @@ class CellPlan(Protocol):
 
 
 class PlanView(Protocol):
-    cells: dict[str, Any]  # of CellPlan
+    """The cells of a request and the stages they are made of."""
+
     stages: dict[str, Stage]
     comparison: str  # how its methods are compared, in words
 
+    @property
+    def cells(self) -> Mapping[str, CellView]: ...
+
 
 class StoreView(Protocol):
+    """A stage's result.json, and its failure.json; None where there is none."""
+
     def result(self, stage_id: str) -> dict[str, Any] | None: ...
 
     def failure(self, stage_id: str) -> dict[str, Any] | None: ...
 
 
 @dataclass
-class Measured:
+class CellOutcome:
     """What the store holds of one cell. Values are those of seeds that converged."""
 
     values: dict[int, dict[str, float]] = field(default_factory=dict)  # seed -> metric -> value
@@ -52,6 +59,7 @@ class Measured:
 
     @property
     def finished(self) -> bool:
+        """With at least one seed, converged or not."""
         return bool(self.values or self.diverged)
 
     def of(self, metric: str) -> dict[int, float]:
@@ -59,6 +67,7 @@ class Measured:
         return {seed: m[metric] for seed, m in sorted(self.values.items()) if metric in m}
 
     def mean(self, metric: str) -> float | None:
+        """Over the converged seeds that have this metric; None where none has."""
         values = self.of(metric)
         return fmean(values.values()) if values else None
 
@@ -79,25 +88,30 @@ def ancestors(stage_id: str, stages: Mapping[str, Stage]) -> list[str]:
     return list(seen)
 
 
-def dense_stages(
-    cell_plan: CellPlan, plans: Mapping[str, CellPlan], stages: Mapping[str, Stage]
-) -> list[str]:
+def dense_stages(cell: CellView, plan: PlanView) -> list[str]:
     """What the dense model that a cell is compared with is made of, itself last; may be empty.
 
     In the document that is its row's. A cell of one's own has no row: there it is what was trained
     on the cell's task and nothing pruned has gone into, the last of them where there are several.
     """
-    baseline = plans.get(cell_plan.cell.baseline or "")
+    baseline = plan.cells.get(cell.cell.baseline or "")
     if baseline is not None:
         return list(baseline.stages)
-    if cell_plan.cell.table or cell_plan.cell.method == "dense":
+    if cell.cell.table or cell.cell.method == "dense":
         return []
     found: dict[str, None] = {}
-    for stage in (stages[i] for i in cell_plan.stages if i in stages):
+    for stage in (plan.stages[i] for i in cell.stages if i in plan.stages):
         tags = (stage.tags.get("task"), stage.tags.get("sparsity"))
-        if tags == (cell_plan.cell.task, "dense") and "training" in stage.recipe:
-            found |= dict.fromkeys(ancestors(stage.id, stages))
+        if tags == (cell.cell.task, "dense") and "training" in stage.recipe:
+            found |= dict.fromkeys(ancestors(stage.id, plan.stages))
     return list(found)
+
+
+def own_stages(cell: CellView, final: str, plan: PlanView) -> list[Stage]:
+    """The final stage and those it needs that the cell's dense model does not, parents first."""
+    shared = set(dense_stages(cell, plan))
+    needed = ancestors(final, plan.stages)
+    return [plan.stages[i] for i in needed if i in plan.stages and i not in shared]
 
 
 def kind_of(stage: Stage) -> str:
@@ -107,24 +121,24 @@ def kind_of(stage: Stage) -> str:
     return name if name and number.isdigit() else role
 
 
-def measure(cell_plan: CellPlan, plan: PlanView, store: StoreView) -> Measured:
+def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
     """Read a cell's final stages; a seed without a result has failed if any of its stages has."""
-    measured = Measured()
-    for seed, final in cell_plan.finals.items():
+    outcome = CellOutcome()
+    for seed, final in cell.finals.items():
         result = store.result(final)
         if result is None:
             for stage_id in ancestors(final, plan.stages):
                 if store.result(stage_id) is None and (failure := store.failure(stage_id)):
-                    measured.failures[seed] = {"stage": stage_id} | failure
+                    outcome.failures[seed] = {"stage": stage_id} | failure
                     break
             continue
         metrics = _finite(result.get("metrics"))
         diverged = result.get("status") == "not_converged"
-        (measured.diverged if diverged else measured.values)[seed] = metrics
+        (outcome.diverged if diverged else outcome.values)[seed] = metrics
         if final_values := _finite(result.get("final_metrics")):
-            measured.final_values[seed] = final_values
-        measured.results.append(result)
-    return measured
+            outcome.final_values[seed] = final_values
+        outcome.results.append(result)
+    return outcome
 
 
 def _finite(metrics: Mapping[str, Any] | None) -> dict[str, float]:
@@ -139,25 +153,5 @@ class Once:
     """A store that reads each file once: cells share stages, and a report asks for them again."""
 
     def __init__(self, store: StoreView) -> None:
-        self._store = store
-        self._results: dict[str, dict[str, Any] | None] = {}
-        self._failures: dict[str, dict[str, Any] | None] = {}
-
-    def result(self, stage_id: str) -> dict[str, Any] | None:
-        if stage_id not in self._results:
-            self._results[stage_id] = self._store.result(stage_id)
-        return self._results[stage_id]
-
-    def failure(self, stage_id: str) -> dict[str, Any] | None:
-        if stage_id not in self._failures:
-            self._failures[stage_id] = self._store.failure(stage_id)
-        return self._failures[stage_id]
-
-
-def means(values: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Metric -> mean over the seeds that have it."""
-    columns: dict[str, list[float]] = {}
-    for row in values:
-        for name, value in row.items():
-            columns.setdefault(name, []).append(value)
-    return {name: fmean(column) for name, column in columns.items()}
+        self.result = cache(store.result)
+        self.failure = cache(store.failure)

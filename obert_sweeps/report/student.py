@@ -11,6 +11,8 @@ from functools import lru_cache
 from math import exp, inf, lgamma, log, log1p, pi
 from statistics import NormalDist
 
+CONFIDENCE = 0.95  # of every band and interval of the report
+
 _TINY = 1e-300
 
 
@@ -47,7 +49,7 @@ def two_sided_tail(t: float, df: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def critical_value(df: float, confidence: float = 0.95) -> float:
+def critical_value(df: float, confidence: float = CONFIDENCE) -> float:
     """The t with P(|T| <= t) = confidence; the normal quantile for infinite (or huge) df."""
     tail = 1.0 - confidence
     t = NormalDist().inv_cdf(1.0 - tail / 2)

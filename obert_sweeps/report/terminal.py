@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..amounts import duration
 from ..catalogue.layouts import layouts
 from . import words
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _STYLE = {"good": "green", "bad": "red", "open": "yellow", "none": "dim"}
 
 
-def terminal(report: Mapping[str, Any], *, stages: bool = True) -> list[RenderableType]:
-    """Tables by table number, claims, warnings, cost; `stages` adds a line for each stage."""
+def terminal(report: Mapping[str, Any]) -> list[RenderableType]:
+    """Tables by table number, claims, warnings, and the cost of each kind of stage and stage."""
     titles = {layout.table: layout.title for layout in layouts()}
     numbers = sorted({entry["table"] for entry in report["cells"]})
     shown: list[RenderableType] = [
@@ -35,7 +35,7 @@ def terminal(report: Mapping[str, Any], *, stages: bool = True) -> list[Renderab
         line = f"audit: {item['method']} (table {item['table']}) sets {item['knob']} per task: "
         shown.append(_text(line + values, "red"))
     shown.append(_text(f"compared {report['audit']['comparison']}"))
-    shown.append(_cost(report["cost"], stages))
+    shown.append(_cost(report["cost"]))
     shown.append(_text(words.tally(report["cells"]) or "no cells"))
     return shown
 
@@ -62,16 +62,16 @@ def _cells(entries: list[Any], number: int, title: str) -> Table:
     table = _table(heading, *((name, "left") for name in left))
     for entry in entries:
         style = _STYLE[words.MARKS[entry["verdict"]][1]]
-        told = words.verdict(entry)
+        verdict = words.verdict(entry)
         if entry["verdict"] in ("failed", "blocked") and entry["reason"]:
-            told += f": {entry['reason']}"
+            verdict += f": {entry['reason']}"
         table.add_row(
             _text(entry["id"]),
             _text(words.measured(entry)),
             _text(words.published(entry)),
             _text(words.recovery(entry)),
             _text(words.rank(entry)),
-            _text(told, style),
+            _text(verdict, style),
         )
     return table
 
@@ -88,44 +88,24 @@ def _claims(claims: list[Any]) -> Table:
     table = _table("Claims", ("claim", "left"), ("here", "left"), ("on what", "left"))
     for claim in claims:
         sign, kind = words.MARKS[claim["verdict"]]
-        told = f"{sign} {words.claim(claim)}"
-        counts: dict[str, int] = {}
-        for item in claim["evidence"]:
-            if "verdict" in item:
-                counts[item["verdict"]] = counts.get(item["verdict"], 0) + 1
-        on_what = ", ".join(
-            f"{n} {name}".replace("undecided", "not decidable") for name, n in counts.items()
-        ) or "; ".join(words.comparison(item) for item in claim["evidence"])
-        table.add_row(_text(claim["text"]), _text(told, _STYLE[kind]), _text(on_what))
+        here = f"{sign} {words.claim(claim)}"
+        compared = Counter(item["verdict"] for item in claim["evidence"] if "verdict" in item)
+        on_what = ", ".join(f"{n} {words.claim_label(token)}" for token, n in compared.items())
+        on_what = on_what or "; ".join(words.comparison(item) for item in claim["evidence"])
+        table.add_row(_text(claim["text"]), _text(here, _STYLE[kind]), _text(on_what))
     return table
 
 
-def _cost(cost: Mapping[str, Any], stages: bool) -> Table:
-    title = (
-        f"Cost: {duration(cost['seconds'])} of stages, "
-        f"{duration(cost['cpu_seconds'])} of CPU, "
-        f"{duration(cost['gpu_seconds'])} of GPU"
-    )
-    table = _table(
-        title,
-        ("stage", "left"),
-        ("done", "right"),
-        ("seconds", "right"),
-        ("CPU s", "right"),
-        ("GPU s", "right"),
-    )
+def _cost(cost: Mapping[str, Any]) -> Table:
+    def seconds(row: Mapping[str, Any]) -> list[str]:
+        return [f"{row[name]:.1f}" for name in ("seconds", "cpu_seconds", "gpu_seconds")]
+
+    numbers = ((name, "right") for name in ("done", "seconds", "CPU s", "GPU s"))
+    table = _table(f"Cost: {words.took(cost)}", ("stage", "left"), *numbers)
     for kind in cost["by_kind"]:
-        table.add_row(
-            _text(kind["kind"], "bold"),
-            f"{kind['done']}/{kind['stages']}",
-            *(f"{kind[name]:.1f}" for name in ("seconds", "cpu_seconds", "gpu_seconds")),
-        )
-    if stages:
-        table.add_section()
-        for row in cost["stages"]:
-            table.add_row(
-                _text(row["name"]),
-                _text(row["status"].replace("_", " ")),
-                *(f"{row[name]:.1f}" for name in ("seconds", "cpu_seconds", "gpu_seconds")),
-            )
+        done = f"{kind['done']}/{kind['stages']}"
+        table.add_row(_text(kind["kind"], "bold"), done, *seconds(kind))
+    table.add_section()
+    for row in cost["stages"]:
+        table.add_row(_text(row["name"]), _text(row["status"].replace("_", " ")), *seconds(row))
     return table

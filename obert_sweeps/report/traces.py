@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..catalogue.cell import primary_metric
 from ..schema import Stage
-from .source import CellPlan, PlanView, StoreView, ancestors, dense_stages, kind_of
+from .source import PlanView, StoreView, kind_of, own_stages
 
 POINTS = 150  # of a curve; a paper-scale stage has thousands of records
 
@@ -65,7 +65,7 @@ def read_traces(plan: PlanView, store: FolderView) -> Traces:
         if final is None:
             continue
         name = cell.cell.id
-        found.curves[name] = _curves(own_training(cell, plan, final), cell.cell.task, store)
+        found.curves[name] = _curves(own_stages(cell, final, plan), cell.cell.task, store)
         found.layers[name] = ((store.result(final) or {}).get("sparsity") or {}).get("layers") or {}
     for stage_id in dict.fromkeys(i for cell in selected for i in cell.stages):
         if stage_id in plan.stages and (span := _span(plan.stages[stage_id], store)) is not None:
@@ -73,17 +73,11 @@ def read_traces(plan: PlanView, store: FolderView) -> Traces:
     return found
 
 
-def own_training(cell: CellPlan, plan: PlanView, final: str) -> list[Stage]:
-    """The stages on the cell's task that its dense model does not need, in order."""
-    shared = set(dense_stages(cell, plan.cells, plan.stages))
-    stages = [plan.stages[i] for i in ancestors(final, plan.stages) if i in plan.stages]
-    return [s for s in stages if s.id not in shared and s.tags.get("task") == cell.cell.task]
-
-
-def _curves(stages: Sequence[Stage], task: str, store: FolderView) -> dict[str, Line]:
+def _curves(own: Sequence[Stage], task: str, store: FolderView) -> dict[str, Line]:
+    """Of the stages on the cell's task, one after the other."""
     lines: dict[str, Line] = {"score": [], "loss": []}
     metric, before = primary_metric(task), 0.0
-    for stage in stages:
+    for stage in (stage for stage in own if stage.tags.get("task") == task):
         for record in records(store.folder(stage.id)):
             x = before + float(record.get("epoch", 0.0))
             score, loss = (record.get("metrics") or {}).get(metric), record.get("loss")

@@ -30,7 +30,7 @@ TOKENS = (
     "reproduced better worse undecided not_converged unpublished not_run blocked failed stand_in"
 ).split()
 
-_ROUNDING = 1e-9  # of floating point, so that equal values agree
+ROUNDING = 1e-9  # of floating point: values that differ by less are the same
 _SEEDS_TRIED = (*range(2, 31), 40, 50, 75, 100)
 
 
@@ -51,21 +51,17 @@ def deviation(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Confidence interval of the mean over seeds; None for fewer than two different values."""
     s = deviation(values)
     if not s:
         return None
-    half = critical_value(len(values) - 1, confidence) * s / sqrt(len(values))
+    half = critical_value(len(values) - 1) * s / sqrt(len(values))
     return fmean(values) - half, fmean(values) + half
 
 
 def half_width(
-    count: int,
-    s: float | None,
-    s_pub: float | None,
-    reading_error: float = 0.0,
-    confidence: float = 0.95,
+    count: int, s: float | None, s_pub: float | None, reading_error: float = 0.0
 ) -> float | None:
     """Half the width of the band around the published value; None when there is no band.
 
@@ -84,7 +80,7 @@ def half_width(
         df = inf
     else:
         df = (count - 1) * variance / own
-    return critical_value(round(df, 6) if df < inf else inf, confidence) * sqrt(variance)
+    return critical_value(round(df, 6) if df < inf else inf) * sqrt(variance)
 
 
 def judge(
@@ -96,7 +92,6 @@ def judge(
     exact: bool = False,
     lower_is_better: bool = False,
     reading_error: float = 0.0,
-    confidence: float = 0.95,
 ) -> Judgement:
     """The verdict on one metric from its values over seeds (at least one)."""
     if not values:
@@ -108,26 +103,30 @@ def judge(
         verdict = _beyond(gain, 0.0, margin) or "reproduced"
         return Judgement(verdict, difference, None, margin, None, "does not vary with the seed")
     count, s = len(values), deviation(values)
-    half = half_width(count, s, s_pub, reading_error, confidence)
+    half = half_width(count, s, s_pub, reading_error)
     if half is None:
-        only = "one seed" if count == 1 else "the same for all seeds"
-        reason = f"{only}, and no published deviation over seeds"
+        reason = no_band("one seed" if count == 1 else "the same for all seeds")
         return Judgement("undecided", difference, None, margin, None, reason)
     verdict, reason = _decide(gain, half, margin)
     needed = None
     if verdict == "undecided":
         for more in (n for n in _SEEDS_TRIED if n > count):
-            width = half_width(more, s_pub if s is None else s, s_pub, reading_error, confidence)
+            width = half_width(more, s_pub if s is None else s, s_pub, reading_error)
             if width is not None and _decide(gain, width, margin)[0] != "undecided":
                 needed = more
                 break
     return Judgement(verdict, difference, half, margin, needed, reason)
 
 
+def no_band(seeds: str) -> str:
+    """The reason why seeds of which no more is known give no interval."""
+    return f"{seeds}, and no published deviation over seeds"
+
+
 def _beyond(gain: float, half: float, margin: float) -> str | None:
-    if gain - half > margin + _ROUNDING:
+    if gain - half > margin + ROUNDING:
         return "better"
-    return "worse" if gain + half < -margin - _ROUNDING else None
+    return "worse" if gain + half < -margin - ROUNDING else None
 
 
 def _decide(gain: float, half: float, margin: float) -> tuple[str, str]:
@@ -136,7 +135,7 @@ def _decide(gain: float, half: float, margin: float) -> tuple[str, str]:
         return beyond, "the whole interval lies beyond the margin"
     if half > margin:
         return "undecided", f"the band of ±{half:.2f} is wider than the margin of {margin:g}"
-    if abs(gain) <= half + _ROUNDING:
+    if abs(gain) <= half + ROUNDING:
         return "reproduced", "inside the band"
     return "undecided", "outside the band, but not wholly beyond the margin"
 

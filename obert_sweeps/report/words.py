@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..amounts import duration
-from ..catalogue.cell import METHODS, METRICS
+from ..catalogue.cell import method_label, metric_named
 
 MARKS = {  # verdict -> (sign readable without colour, kind of colour)
     "reproduced": ("✓", "good"),
@@ -24,16 +25,27 @@ MARKS = {  # verdict -> (sign readable without colour, kind of colour)
 }
 
 
+def verdict_label(token: str) -> str:
+    """A cell's verdict: reproduced, not converged, stand-in."""
+    return "stand-in" if token == "stand_in" else token.replace("_", " ")
+
+
+def claim_label(token: str) -> str:
+    """A claim's verdict, or that of one of its comparisons: held, broken, not decidable."""
+    return "not decidable" if token == "undecided" else token
+
+
 def printed(value: float | None, metric: str, table: int) -> str:
     """A published value with the digits the document prints; table 5 has mostly one decimal."""
     if value is None:
         return "NA"
-    if metric in METRICS and METRICS[metric].unit:
-        return f"{value:g}{METRICS[metric].unit}"
+    if unit := metric_named(metric).unit:
+        return f"{value:g}{unit}"
     return f"{value:.1f}" if table == 5 and round(value, 1) == value else f"{value:.2f}"
 
 
 def share(value: float | None) -> str:
+    """A share 0..1 in per cent."""
     return "–" if value is None else f"{value * 100:.1f}%"
 
 
@@ -71,14 +83,14 @@ def neighbour(row: Mapping[str, Any]) -> list[str]:
 
 def method(row: Mapping[str, Any]) -> str:
     """The method by its name in the document, with its sparsity."""
-    return f"{METHODS.get(row['method'], row['method'])} {row['variant'] or ''}".strip()
+    return f"{method_label(row['method'])} {row['variant'] or ''}".strip()
 
 
 def rank(entry: Mapping[str, Any]) -> str:
     """Ours of how many (the document's of how many)."""
 
-    def one(place: int | None, of: int | None) -> str:
-        return "–" if place is None else f"{place}/{of}"
+    def one(rank: int | None, of: int | None) -> str:
+        return "–" if rank is None else f"{rank}/{of}"
 
     if entry["rank"] is None and entry["published_rank"] is None:
         return ""
@@ -91,7 +103,7 @@ def measured(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> 
     names = [m for m in (metrics or _shown(entry)) if m in entry["measured"]]
     parts = []
     for name in names:
-        sd, unit = entry["sd"].get(name), METRICS[name].unit if name in METRICS else ""
+        sd, unit = entry["sd"].get(name), metric_named(name).unit
         parts.append(f"{entry['measured'][name]:.2f}" + (f"±{sd:.2f}" if sd else "") + unit)
     text = " / ".join(parts)
     if entry["seeds"] and entry["diverged"] == entry["seeds"]:
@@ -105,12 +117,14 @@ def scores(row: Mapping[str, Any]) -> str:
 
 
 def published(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
+    """The document's values, as it prints them: 88.54 / 81.41."""
     values = entry["published"]
     names = [m for m in (metrics or values) if m in values]
     return " / ".join(printed(values[m], m, entry["table"]) for m in names) or "–"
 
 
 def verdict(entry: Mapping[str, Any]) -> str:
+    """The cell's verdict with its sign."""
     return f"{MARKS[entry['verdict']][0]} {entry.get('label', entry['verdict'])}"
 
 
@@ -127,7 +141,7 @@ def band(judgement: Mapping[str, Any]) -> str:
 def interval(entry: Mapping[str, Any]) -> str:
     """Confidence intervals of the means: F1 88.40 to 88.60."""
     return ", ".join(
-        f"{METRICS[name].label if name in METRICS else name} {ends[0]:.2f} to {ends[1]:.2f}"
+        f"{metric_named(name).label} {ends[0]:.2f} to {ends[1]:.2f}"
         for name, ends in entry["interval"].items()
         if ends is not None
     )
@@ -138,13 +152,13 @@ def bands(entry: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     judged = [(name, entry["by_metric"][name]) for name in metrics if name in entry["by_metric"]]
     if len(metrics) == 1:
         return [band(judgement) for _, judgement in judged]
-    return [f"{METRICS[name].label} {band(judgement)}" for name, judgement in judged]
+    return [f"{metric_named(name).label} {band(judgement)}" for name, judgement in judged]
 
 
 def widths(entry: Mapping[str, Any]) -> str:
     """Differences with the band's half-width, and the seeds it would take, by metric."""
     return "; ".join(
-        f"{METRICS[name].label if name in METRICS else name} {band(judgement)}"
+        f"{metric_named(name).label} {band(judgement)}"
         for name, judgement in entry["by_metric"].items()
     )
 
@@ -174,13 +188,17 @@ def rates(found: Mapping[str, float]) -> list[str]:
     return [form.format(found[name]) if name in found else "-" for name, form in shown]
 
 
-def spent(cost: Mapping[str, Any]) -> str:
-    """What all stages took, beside what the plan said of those that are done."""
-    planned = cost["planned_seconds_of_done"]
-    text = (
+def took(cost: Mapping[str, Any]) -> str:
+    """3 min of stages, 2 min of CPU, 0 s of GPU."""
+    return (
         f"{duration(cost['seconds'])} of stages, {duration(cost['cpu_seconds'])} of CPU, "
         f"{duration(cost['gpu_seconds'])} of GPU"
     )
+
+
+def spent(cost: Mapping[str, Any]) -> str:
+    """What all stages took, beside what the plan said of those that are done."""
+    planned, text = cost["planned_seconds_of_done"], took(cost)
     if planned:
         text += f"; {duration(planned)} were planned for them"
         text += f" ({cost['seconds'] / planned:.2g} times as long)" if cost["seconds"] else ""
@@ -191,7 +209,7 @@ def comparison(item: Mapping[str, Any]) -> str:
     """One comparison of a claim, in one line."""
     if "better" not in item:
         return audited(item)
-    head = f"{item['better']} against {item['worse']}, {METRICS[item['metric']].label}: "
+    head = f"{item['better']} against {item['worse']}, {metric_named(item['metric']).label}: "
     if item["measured"] is None:
         body = item["reason"]
     else:
@@ -203,19 +221,17 @@ def comparison(item: Mapping[str, Any]) -> str:
     theirs = " and ".join(
         printed(value, item["metric"], int(item["better"][1])) for value in item["published"]
     )
-    verdict = item["verdict"].replace("undecided", "not decidable")
-    return f"{head}{body} (document: {theirs}) [{verdict}]"
+    return f"{head}{body} (document: {theirs}) [{claim_label(item['verdict'])}]"
 
 
 def claim(entry: Mapping[str, Any]) -> str:
     """✓ held, ✗ broken (under assumptions), ? not decidable, leans held; on stand-ins."""
-    told = entry["verdict"]
-    if told == "undecided":
-        told = "not decidable"
-        told += f", leans {entry['leaning']}" if entry["leaning"] else ""
-    elif told == "broken" and entry["assumed"]:
-        told += " (under assumptions)"
-    return told + (", on stand-ins" if entry["stand_in"] else "")
+    text = claim_label(entry["verdict"])
+    if entry["verdict"] == "undecided" and entry["leaning"]:
+        text += f", leans {entry['leaning']}"
+    elif entry["verdict"] == "broken" and entry["assumed"]:
+        text += " (under assumptions)"
+    return text + (", on stand-ins" if entry["stand_in"] else "")
 
 
 def line(entry: Mapping[str, Any]) -> str:
@@ -228,17 +244,15 @@ def line(entry: Mapping[str, Any]) -> str:
 
 
 def audited(item: Mapping[str, Any]) -> str:
-    name = METHODS.get(item["method"], item["method"])
+    """What a claim about set-ups stands on: a method's epochs, distillation or knobs."""
+    name = method_label(item["method"])
     if "epochs" in item:
-        epochs = " to ".join(f"{e:g}" for e in _ends(item["epochs"]))
+        ends = sorted({min(item["epochs"]), max(item["epochs"])})
+        epochs = " to ".join(f"{e:g}" for e in ends)
         return f"{name}: {epochs} epochs"
     if "distilled" in item:
         return f"{name}: " + (", ".join(item["distilled"]) or "not distilled")
     return f"{name} on {', '.join(item['tasks'])}: {knobs(item)}"
-
-
-def _ends(values: list[float]) -> list[float]:
-    return sorted({min(values), max(values)})
 
 
 def knob_count(group: Mapping[str, Any]) -> int:
@@ -247,6 +261,7 @@ def knob_count(group: Mapping[str, Any]) -> int:
 
 
 def knobs(group: Mapping[str, Any]) -> str:
+    """The knobs that a method sets per task, counted and named; early stopping apart."""
     names = [knob["knob"] for knob in group["knobs"]]
     names += [f"{knob['knob']} (not taken here)" for knob in group.get("not_taken", [])]
     count = f"{len(names)} per-task knob{'' if len(names) == 1 else 's'}"
@@ -265,8 +280,5 @@ def _shown(entry: Mapping[str, Any]) -> list[str]:
 
 def tally(entries: Iterable[Mapping[str, Any]]) -> str:
     """12 reproduced, 3 undecided, …"""
-    counts: dict[str, int] = {}
-    for entry in entries:
-        name = entry["verdict"].replace("_", " ") if entry["verdict"] != "stand_in" else "stand-in"
-        counts[name] = counts.get(name, 0) + 1
-    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items(), key=lambda x: -x[1]))
+    counts = Counter(entry["verdict"] for entry in entries)
+    return ", ".join(f"{n} {verdict_label(token)}" for token, n in counts.most_common())

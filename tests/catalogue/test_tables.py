@@ -10,28 +10,29 @@ from pathlib import Path
 
 import pytest
 
-from obert_sweeps.catalogue import METRICS, cells, layouts, published_deviation
-from obert_sweeps.catalogue.cell import MODELS, TASKS
-
-BY_ID = {cell.id: cell for cell in cells()}
+from obert_sweeps.catalogue.cell import METRICS, MODELS, TASKS
+from obert_sweeps.catalogue.layouts import layouts
+from obert_sweeps.catalogue.seeds import published_deviation
+from obert_sweeps.catalogue.tables import cell_named, document_cells
 
 
 def test_the_document_has_69_cells():
-    assert len(cells()) == len(BY_ID) == 69
-    assert Counter(cell.table for cell in cells()) == {1: 4, 2: 5, 3: 3, 4: 8, 5: 49}
-    assert [cell.table for cell in cells()] == sorted(cell.table for cell in cells())
+    assert len(document_cells()) == len({cell.id for cell in document_cells()}) == 69
+    tables = [cell.table for cell in document_cells()]
+    assert Counter(tables) == {1: 4, 2: 5, 3: 3, 4: 8, 5: 49}
+    assert tables == sorted(tables)
 
 
 def test_six_cells_have_no_published_value():
-    without = {c.id for c in cells() if all(v is None for v in c.published.values())}
-    diverged = {c.id for c in cells() if not c.converges}
+    without = {c.id for c in document_cells() if all(v is None for v in c.published.values())}
+    diverged = {c.id for c in document_cells() if not c.converges}
     assert diverged == {
         *(f"t5/cola/bert_base/{m}/90" for m in ("l0", "magnitude", "movement", "soft_movement")),
         "t5/stsb/bert_base/movement/90",
     }
     assert without == diverged | {"t2/squad/bert_large/prune_ofa/95"}
-    assert all("not converge" in BY_ID[name].note for name in diverged)
-    assert not any(None in c.published.values() for c in cells() if c.id not in without)
+    assert all("not converge" in cell_named(name).note for name in diverged)
+    assert not any(None in c.published.values() for c in document_cells() if c.id not in without)
 
 
 SPOTS = {
@@ -60,19 +61,19 @@ SPOTS = {
 
 @pytest.mark.parametrize("cell_id", SPOTS)
 def test_spot_values(cell_id):
-    assert dict(BY_ID[cell_id].published) == SPOTS[cell_id]
+    assert dict(cell_named(cell_id).published) == SPOTS[cell_id]
 
 
 def test_printed_recoveries_of_table_3_follow_from_its_values():
-    dense = BY_ID["t3/squad/bert_large/dense"].published["f1"]
+    dense = cell_named("t3/squad/bert_large/dense").published["f1"]
     for name, printed in (("bert_large/obert/95", 99.27), ("mobilebert/obert/50", 99.39)):
-        assert 100 * BY_ID[f"t3/squad/{name}"].published["f1"] / dense == pytest.approx(
+        assert 100 * cell_named(f"t3/squad/{name}").published["f1"] / dense == pytest.approx(
             printed, abs=0.006
         )
 
 
 def test_each_cell_is_consistent():
-    for cell in cells():
+    for cell in document_cells():
         dense = cell.method == "dense"
         table, task, model, method, *variant = cell.id.split("/")
         assert (int(table[1]), task, model, method) == (
@@ -87,13 +88,13 @@ def test_each_cell_is_consistent():
         assert dense == (cell.sparsity == 0.0) == (cell.pattern == "dense")
         assert dense == (cell.baseline is None)
         if not dense:
-            baseline = BY_ID[cell.baseline]
+            baseline = cell_named(cell.baseline)
             assert baseline.method == "dense"
             assert (baseline.table, baseline.task) == (cell.table, cell.task)
             share = {"2of4": 0.5, "2of4-1epoch": 0.5}.get(cell.variant)
             assert cell.sparsity == (share or int(cell.variant) / 100)
-    assert {c.pattern for c in cells() if c.table == 3} == {"dense", "block4"}
-    assert BY_ID["t3/squad/mobilebert/obert/50"].baseline == "t3/squad/bert_large/dense"
+    assert {c.pattern for c in document_cells() if c.table == 3} == {"dense", "block4"}
+    assert cell_named("t3/squad/mobilebert/obert/50").baseline == "t3/squad/bert_large/dense"
 
 
 @pytest.mark.parametrize(
@@ -115,25 +116,28 @@ def test_each_cell_is_consistent():
     ],
 )
 def test_recipes_of_the_cells(cell_id, schedule, distill):
-    assert (BY_ID[cell_id].schedule, BY_ID[cell_id].distill) == (schedule, distill)
+    assert (cell_named(cell_id).schedule, cell_named(cell_id).distill) == (schedule, distill)
 
 
 def test_ls_row_has_the_contract_s_keys():
-    row = BY_ID["t2/squad/bert_large/prune_ofa/95"].listing()
+    row = cell_named("t2/squad/bert_large/prune_ofa/95").listing()
     keys = ["id", "table", "task", "model", "method", "sparsity", "pattern", "published", "note"]
     assert list(row) == keys
     assert row["sparsity"] == 0.95 and row["published"] == {"f1": None, "em": None}
 
 
 def test_seed_deviations_belong_to_the_released_checkpoints_only():
-    mnli, qqp = BY_ID["t5/mnli/bert_base/obert/90"], BY_ID["t5/qqp/bert_base/obert/90"]
+    mnli, qqp = (
+        cell_named("t5/mnli/bert_base/obert/90"),
+        cell_named("t5/qqp/bert_base/obert/90"),
+    )
     # As the model cards print them, cut to three decimals.
     assert published_deviation(mnli, "accuracy") == pytest.approx(0.086, abs=1e-3)
     assert published_deviation(mnli, "accuracy_mm") == pytest.approx(0.241, abs=1e-3)
     assert published_deviation(qqp, "accuracy") == pytest.approx(0.061, abs=1e-3)
     assert published_deviation(qqp, "f1") == pytest.approx(0.079, abs=1e-3)
-    assert published_deviation(BY_ID["t5/qqp/bert_base/platon/90"], "accuracy") is None
-    assert published_deviation(BY_ID["t5/sst2/bert_base/obert/90"], "accuracy") is None
+    assert published_deviation(cell_named("t5/qqp/bert_base/platon/90"), "accuracy") is None
+    assert published_deviation(cell_named("t5/sst2/bert_base/obert/90"), "accuracy") is None
 
 
 def test_the_layouts_show_every_published_metric_once():
@@ -142,9 +146,9 @@ def test_the_layouts_show_every_published_metric_once():
         for row in layout.rows:
             assert len(row) == len(layout.head)
             places = {(p.cell, m) for p in row for m in p.metrics}
-            assert all(BY_ID[name].table == layout.table for name, _ in places)
+            assert all(cell_named(name).table == layout.table for name, _ in places)
             shown.update(places)
-    wanted = {(cell.id, metric) for cell in cells() for metric in cell.published}
+    wanted = {(cell.id, metric) for cell in document_cells() for metric in cell.published}
     assert set(shown) == wanted
     twice = {place for place, count in shown.items() if count > 1}
     assert {name for name, _ in twice} == {"t2/squad/bert_large/dense"}  # printed in both rows
@@ -227,10 +231,10 @@ def test_every_number_is_as_printed(shared_dir: Path):
     document = (shared_dir / "reference" / "seed-tables.txt").read_text("utf-8")
     found = printed(document)
     assert len(found) == 66
-    assert found == {c.id: dict(c.published) for c in cells() if c.table != 3}
+    assert found == {c.id: dict(c.published) for c in document_cells() if c.table != 3}
     third = document[document.index("Model\tPrecision") :].splitlines()[1:3]
     dense, others = (numbers(line.replace("1.30 GB", "1300")) for line in third)
-    values = {c.id: list(c.published.values()) for c in cells() if c.table == 3}
+    values = {c.id: list(c.published.values()) for c in document_cells() if c.table == 3}
     assert values["t3/squad/bert_large/dense"] == [dense[i] for i in (1, 3, 4, 5, 6)]
     f1s = re.findall(r"(\d\d\.\d\d) \(R", third[1])
     rest = third[1].split("\t")[3:]
@@ -242,7 +246,8 @@ def test_every_number_is_as_printed(shared_dir: Path):
 
 def test_the_catalogue_is_light():
     script = (
-        "import sys, obert_sweeps.catalogue, obert_sweeps.report as r; "
+        "import sys, obert_sweeps.catalogue.layouts, obert_sweeps.report.build; "
+        "import obert_sweeps.report.files, obert_sweeps.report.terminal; "
         "heavy = {'torch', 'transformers', 'datasets', 'ray', 'matplotlib', 'scipy', 'numpy', "
         "'jinja2', 'rich'}; print(sorted(heavy & set(sys.modules)))"
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from obert_sweeps.catalogue.cell import Cell
-from obert_sweeps.catalogue.tables import cells
+from obert_sweeps.catalogue.tables import document_cells
 from obert_sweeps.schema import Stage
 
 
@@ -78,7 +78,7 @@ def sweep(seeds: tuple[int, ...] = (1, 2, 3), stand_in: bool = False) -> FakeSwe
     """All 69 cells, each of one stage a seed that starts from its dense cell's stage."""
     plans: dict[str, FakeCellPlan] = {}
     stages: dict[str, Stage] = {}
-    for cell in cells():
+    for cell in document_cells():
         knobs = {
             "kind": "train",
             "training": {

@@ -6,7 +6,8 @@ import copy
 
 from report.fake_sweep import sweep
 
-from obert_sweeps.report import audit, build
+from obert_sweeps.report.audit import audit
+from obert_sweeps.report.build import build
 
 
 def group(found, table, method):

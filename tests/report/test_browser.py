@@ -16,7 +16,8 @@ import pytest
 from report.fake_inference import add_inference
 from report.fake_sweep import sweep
 
-from obert_sweeps.report import build, write
+from obert_sweeps.report.build import build
+from obert_sweeps.report.files import write
 from obert_sweeps.report.traces import Span, Traces
 
 pytestmark = pytest.mark.slow

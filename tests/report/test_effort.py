@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from report.fake_sweep import FakeCellPlan, FakeSweep
 
-from obert_sweeps.catalogue import cells
-from obert_sweeps.report import build
+from obert_sweeps.catalogue.tables import cell_named
+from obert_sweeps.report.build import build
 from obert_sweeps.report.effort import effort, fisher_gradients
 from obert_sweeps.schema import Stage
 
@@ -30,16 +30,17 @@ def fake():
         stage("upstream", {"start": "pretrain"}, "mlm", 3, 256, obert, pruning),
         stage("transfer", {"start": "upstream", "teacher": "dense"}, "sst2", 8, 32, seconds=7.0),
     ]
-    known = {cell.id: cell for cell in cells()}
     plans = {
-        DENSE: FakeCellPlan(known[DENSE], finals={1: "dense"}, stages=["pretrain", "dense"]),
-        PRUNED: FakeCellPlan(known[PRUNED], finals={1: "transfer"}, stages=[s.id for s in stages]),
+        DENSE: FakeCellPlan(cell_named(DENSE), finals={1: "dense"}, stages=["pretrain", "dense"]),
+        PRUNED: FakeCellPlan(
+            cell_named(PRUNED), finals={1: "transfer"}, stages=[s.id for s in stages]
+        ),
     }
     return FakeSweep(plans, {s.id: s for s in stages})
 
 
 def of(fake, cell):
-    return effort(fake.cells[cell], fake.cells, fake.stages, fake)
+    return effort(fake.cells[cell], fake, fake)
 
 
 def test_only_what_goes_beyond_the_dense_model_counts(fake):

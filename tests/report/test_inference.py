@@ -10,7 +10,8 @@ import pytest
 from report.fake_inference import CELL, MISSING, WRONG, add_inference, figure, side, times
 from report.fake_sweep import FakeSweep, sweep
 
-from obert_sweeps.report import build, write
+from obert_sweeps.report.build import build
+from obert_sweeps.report.files import write
 from obert_sweeps.report.html import html
 from obert_sweeps.report.markdown import markdown
 

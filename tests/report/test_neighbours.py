@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from report.fake_sweep import sweep
 
-from obert_sweeps.catalogue.tables import cells
-from obert_sweeps.report import build
+from obert_sweeps.catalogue.tables import cell_named
+from obert_sweeps.report.build import build
 from obert_sweeps.report.html import html
 from obert_sweeps.report.markdown import markdown
 
@@ -17,7 +17,7 @@ DENSE, OWN = "t5/sst2/bert_base/dense", "t0/sst2/bert_base/mine/60"
 def own_sweep():
     """One cell of the user's own, which starts from the dense model of table 5."""
     fake = sweep(seeds=(1,))
-    base = next(c for c in cells() if c.id == "t5/sst2/bert_base/obert/90")
+    base = cell_named("t5/sst2/bert_base/obert/90")
     cell = replace(base, id=OWN, table=0, method="mine", sparsity=0.6, variant="60", published={})
     plan = replace(fake.cells[base.id], cell=replace(cell, baseline=None))
     for other in fake.cells.values():

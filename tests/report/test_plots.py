@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from report.fake_sweep import sweep
 
-from obert_sweeps.report import build
+from obert_sweeps.report.build import build
 from obert_sweeps.report.fairness import fairness
 from obert_sweeps.report.figures import GRID, INK, panel
 from obert_sweeps.report.plots import figures

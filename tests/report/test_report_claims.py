@@ -10,9 +10,10 @@ from report.fake_sweep import sweep
 
 from obert_sweeps.catalogue.cell import primary_metric
 from obert_sweeps.catalogue.claims import Claim
-from obert_sweeps.report import build, words
+from obert_sweeps.report import words
+from obert_sweeps.report.build import build
 from obert_sweeps.report.claims import claim_entries, compare
-from obert_sweeps.report.source import Measured
+from obert_sweeps.report.source import CellOutcome
 
 A, B = "t5/sst2/bert_base/obert/90", "t5/sst2/bert_base/platon/90"
 GREATER = Claim("x", 5, "", ((A, "accuracy"),), ((B, "accuracy"),))
@@ -20,10 +21,10 @@ GREATER = Claim("x", 5, "", ((A, "accuracy"),), ((B, "accuracy"),))
 
 def against(ours, theirs, claim=GREATER):
     measured = {
-        name: Measured(values={s: {"accuracy": v} for s, v in values.items()})
+        name: CellOutcome(values={s: {"accuracy": v} for s, v in values.items()})
         for name, values in ((A, ours), (B, theirs))
     }
-    return compare(claim, claim.better[0], claim.worse[0], measured, 0.95)
+    return compare(claim, claim.better[0], claim.worse[0], measured)
 
 
 def test_pairing_by_seed_finds_what_seed_noise_hides():
@@ -69,8 +70,8 @@ def test_one_seed_each_takes_the_published_deviation_where_there_is_one():
 
     def found(ours):
         values = {a: ours, b: 82.0}
-        measured = {n: Measured(values={1: {"accuracy": v}}) for n, v in values.items()}
-        return compare(claim, claim.better[0], claim.worse[0], measured, 0.95)
+        measured = {n: CellOutcome(values={1: {"accuracy": v}}) for n, v in values.items()}
+        return compare(claim, claim.better[0], claim.worse[0], measured)
 
     assert found(82.3)["half_width"] == pytest.approx(1.95996 * sqrt(2) * 0.08617, rel=1e-4)
     assert [found(v)["verdict"] for v in (82.2, 82.4, 81.6)] == ["undecided", "held", "broken"]
@@ -96,13 +97,13 @@ def test_recovers_is_a_share():
 
 
 def test_divergence_loses():
-    converged = Measured(values={1: {"accuracy": 80.0}})
-    diverged = Measured(diverged={1: {}})
+    converged = CellOutcome(values={1: {"accuracy": 80.0}})
+    diverged = CellOutcome(diverged={1: {}})
     place = ((A, "accuracy"), (B, "accuracy"))
-    assert compare(GREATER, *place, {A: converged, B: diverged}, 0.95)["verdict"] == "held"
-    assert compare(GREATER, *place, {A: diverged, B: converged}, 0.95)["verdict"] == "broken"
-    assert compare(GREATER, *place, {A: diverged, B: diverged}, 0.95)["verdict"] == "undecided"
-    assert compare(GREATER, *place, {A: converged}, 0.95)["verdict"] == "undecided"
+    assert compare(GREATER, *place, {A: converged, B: diverged})["verdict"] == "held"
+    assert compare(GREATER, *place, {A: diverged, B: converged})["verdict"] == "broken"
+    assert compare(GREATER, *place, {A: diverged, B: diverged})["verdict"] == "undecided"
+    assert compare(GREATER, *place, {A: converged})["verdict"] == "undecided"
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -143,11 +144,11 @@ def test_a_claim_of_many_comparisons_is_not_broken_by_one_unlucky_one():
     rng, broken, draws = random.Random(2), 0, 400
     for _ in range(draws):
         measured = {
-            name: Measured(values={s: {metric: 80 + rng.gauss(0, 0.3)} for s in (1, 2, 3)})
+            name: CellOutcome(values={s: {metric: 80 + rng.gauss(0, 0.3)} for s in (1, 2, 3)})
             for name, metric in places + others
         }
         audit = {"methods": []}
-        (entry,) = claim_entries([claim], plans, measured, audit, [], 0.95)
+        (entry,) = claim_entries([claim], plans, measured, audit, [])
         broken += entry["verdict"] == "broken"
     # One-sided 2.5 % a claim; uncorrected it would be some 12 %.
     assert broken / draws <= 0.05

@@ -7,7 +7,7 @@ import json
 import pytest
 from report.fake_sweep import FakeCellPlan, FakeSweep
 
-from obert_sweeps.catalogue import cells
+from obert_sweeps.catalogue.tables import cell_named
 from obert_sweeps.report.timeline import timeline
 from obert_sweeps.report.traces import POINTS, Span, read_traces, records
 from obert_sweeps.schema import Stage
@@ -56,12 +56,11 @@ def swept(tmp_path):
         stage("first", {"start": "upstream", "teacher": "dense"}, epochs=2.0),
         stage("second", {"start": "first"}, epochs=4.0),
     ]
-    known = {cell.id: cell for cell in cells()}
     plan = FakeSweep(
         {
-            DENSE: FakeCellPlan(known[DENSE], finals={1: "dense"}, stages=["dense"]),
+            DENSE: FakeCellPlan(cell_named(DENSE), finals={1: "dense"}, stages=["dense"]),
             PRUNED: FakeCellPlan(
-                known[PRUNED], finals={1: "second"}, stages=[s.id for s in stages]
+                cell_named(PRUNED), finals={1: "second"}, stages=[s.id for s in stages]
             ),
         },
         {s.id: s for s in stages},

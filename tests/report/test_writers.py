@@ -13,11 +13,13 @@ import pytest
 from report.fake_sweep import sweep
 from rich.console import Console
 
-from obert_sweeps.report import build, terminal, write
+from obert_sweeps.report.build import build
+from obert_sweeps.report.files import write
 from obert_sweeps.report.html import html
 from obert_sweeps.report.links import run_links
 from obert_sweeps.report.markdown import markdown
 from obert_sweeps.report.sheet import sheet
+from obert_sweeps.report.terminal import terminal
 from obert_sweeps.report.traces import Traces
 
 VOID = {"meta", "link", "br", "img", "hr", "use", "path"}
