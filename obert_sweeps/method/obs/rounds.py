@@ -132,7 +132,7 @@ def plan_rounds(
 
 
 def _together(rounds: list[Round], pattern: Pattern, scope: Scope) -> list[list[Round]]:
-    if len(pattern.candidates) > 1:  # each group chooses among its own candidates
+    if not pattern.groups_compete:  # each group chooses among its own candidates
         return [[single] for single in rounds]
     if scope == "global":
         return [rounds]
@@ -147,7 +147,7 @@ def _beside(sizes: Mapping[str, int], pattern: Pattern, scope: Scope, workers: i
     """
     total, largest = sum(sizes.values()), max(sizes.values())
     sets = len(pattern.candidates) / pattern.size  # a weight
-    ranked = total if scope == "global" and len(pattern.candidates) == 1 else largest
+    ranked = total if scope == "global" and pattern.groups_compete else largest
     copies = 1 if workers == 1 else 3  # drawn, sent, received
     gradients = 4 * AT_ONCE * largest * copies
     return int(9 * total + 4 * sets * total + max(gradients, _CHOICE * sets * ranked))

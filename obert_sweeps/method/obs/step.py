@@ -140,7 +140,7 @@ class ObsStep:
     ) -> dict[Segment, Tensor]:
         """The costs of whole segments, (1, n / size) or (1, n / size, candidates)."""
         pattern, found = self.step.pattern, {}
-        shape = (1, -1) if len(pattern.candidates) == 1 else (1, -1, len(pattern.candidates))
+        shape = (1, -1) if pattern.groups_compete else (1, -1, len(pattern.candidates))
         for segment in segments:
             weight = self._own(segment).of(self.old_weights[segment.layer])
             mine = weight.new_empty(0, dtype=torch.float32)
