@@ -34,6 +34,8 @@ from obert_sweeps.deploy.engines.torch_2of4 import Torch2of4
 from obert_sweeps.deploy.export import export
 from obert_sweeps.deploy.sizes import Sizes
 from obert_sweeps.make import make
+from obert_sweeps.method.base import PruneStep
+from obert_sweeps.method.magnitude import Magnitude
 from obert_sweeps.model.base import Encoder
 from obert_sweeps.model.quantize import calibrate, quantize
 from obert_sweeps.sparsity.mask import Masks
@@ -57,11 +59,9 @@ def encoder_of(args: argparse.Namespace) -> Encoder:
 
 def prune(model: Any, encoder: Encoder, name: str, level: float) -> dict[str, float]:
     """By magnitude; the share of zeros by layer."""
-    layers, pattern = encoder.prunable(model), pattern_named(name)
-    costs = {n: pattern.costs(layer.weight.detach().abs(), n) for n, layer in layers.items()}
-    masks = Masks(layers)
-    masks.replace(pattern.select(costs, level, "global", masks.keep))
-    masks.apply()
+    masks = Masks(encoder.prunable(model))
+    step = PruneStep(masks.layers, masks, pattern_named(name), level, True, gradients=None)  # type: ignore[arg-type]
+    Magnitude().prune(step)
     return masks.by_layer()
 
 
