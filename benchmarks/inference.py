@@ -26,7 +26,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from obert_sweeps.deploy.benchmark import Plan, benchmark, random_inputs
+from obert_sweeps.deploy.benchmark import BenchmarkPlan, benchmark, random_inputs
 from obert_sweeps.deploy.card import Facts
 from obert_sweeps.deploy.engines.base import Engine
 from obert_sweeps.deploy.engines.known import ENGINES, class_of
@@ -170,7 +170,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(args.keep or scratch)
         exports = make_exports(args, root)
-        plan = Plan(
+        plan = BenchmarkPlan(
             {"dense": root / "dense", "compressed": root / "compressed"},
             random_inputs(exports.pop("vocab_size")),
             [(batch, length) for length in args.length for batch in args.batch],

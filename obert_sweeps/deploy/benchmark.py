@@ -22,7 +22,7 @@ Side = str  # dense or compressed
 
 
 @dataclass
-class Plan:
+class BenchmarkPlan:
     """What is measured. `inputs(batch, length)` gives a batch of exactly that shape.
 
     `folders` has the dense model, the compressed one, or both. `check` is the shape at which
@@ -39,7 +39,7 @@ class Plan:
 
 
 def benchmark(
-    plan: Plan,
+    plan: BenchmarkPlan,
     makers: Sequence[tuple[type[Engine], dict[str, Any]]],
     threads: int = 1,
     note: Callable[[str], None] = lambda text: None,
@@ -68,7 +68,7 @@ def benchmark(
     return report
 
 
-def reference(plan: Plan, threads: int) -> dict[Side, dict[str, np.ndarray]]:
+def reference(plan: BenchmarkPlan, threads: int) -> dict[Side, dict[str, np.ndarray]]:
     """The right logits of the models on the batch that engines are checked with."""
     found = {}
     batch = plan.inputs(*(plan.check or plan.shapes[0]))
@@ -86,7 +86,7 @@ def judge(folder: Path) -> type[Engine]:
 
 
 def measure(
-    plan: Plan,
+    plan: BenchmarkPlan,
     kind: type[Engine],
     options: dict[str, Any],
     expected: dict[Side, dict[str, np.ndarray]],
@@ -128,7 +128,9 @@ def measure(
             engine.close()
 
 
-def timed(plan: Plan, engines: dict[Side, Engine], shape: tuple[int, int]) -> dict[str, Any]:
+def timed(
+    plan: BenchmarkPlan, engines: dict[Side, Engine], shape: tuple[int, int]
+) -> dict[str, Any]:
     """The models at one batch and length, a repeat of each in turn.
 
     `speedup` is of wall times, what a user waits; `cpu_speedup` of CPU times, which work of others

@@ -55,7 +55,7 @@ Round = list[Segment]
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """What is in memory when."""
 
     together: list[list[Round]]
@@ -98,7 +98,7 @@ def plan_rounds(
     *,
     workers: int = 1,
     device: str = "cpu",
-) -> Plan:
+) -> MemoryPlan:
     """Divide layers of `sizes` weights, by name and in order, into rounds that fit `budget` bytes.
 
     A layer is cut only where it does not fit alone. StageError if not even one block fits.
@@ -126,7 +126,7 @@ def plan_rounds(
             else:
                 rounds.append([segment])
                 load.append(share)
-    return Plan(
+    return MemoryPlan(
         _together(rounds, pattern, scope), max(load) * per_block, sum(load) * per_block, budget
     )
 

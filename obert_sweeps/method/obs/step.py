@@ -21,7 +21,7 @@ from ...sparsity.pattern import Scope
 from ..base import PruneStep
 from . import surgery
 from .fisher import FisherInverse
-from .rounds import Plan, Round, Segment
+from .rounds import MemoryPlan, Round, Segment
 from .scratch import Scratch, StoredInverse
 
 Update = Literal["simultaneous", "joint"]
@@ -43,7 +43,7 @@ class ObsStep:
     """`run` computes weights and masks for a sparsity; the model and its masks are only read."""
 
     def __init__(
-        self, step: PruneStep, how: Settings, plan: Plan, level: float, draw: int = 0
+        self, step: PruneStep, how: Settings, plan: MemoryPlan, level: float, draw: int = 0
     ) -> None:
         self.step = step
         self.how = how
