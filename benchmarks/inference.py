@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from measuring import CONF, leaf
 from rich.console import Console
 from rich.table import Table
 
@@ -43,7 +43,6 @@ from obert_sweeps.sparsity.pattern import pattern_named
 
 BUSY = 1.3  # wall time over CPU time of a thread, above which others work on the same cores
 ON_CPU = ["onnxruntime", "openvino", "deepsparse", "torch"]
-CONF = Path(__file__).resolve().parent.parent / "conf" / "model"
 
 
 def say(text: str) -> None:
@@ -51,10 +50,9 @@ def say(text: str) -> None:
 
 
 def encoder_of(args: argparse.Namespace) -> Encoder:
-    leaf = yaml.safe_load((CONF / f"{args.model}.yaml").read_text(encoding="utf-8"))
-    leaf.pop("note")
-    source = {"path": args.path} if args.path else {"path": None, "from_config": True}
-    return make({**leaf, "hub": None, **source}, [], Encoder)
+    described = leaf("model", args.model, hub=None, path=args.path, from_config=not args.path)
+    del described["note"]
+    return make(described, [], Encoder)
 
 
 def prune(model: Any, encoder: Encoder, name: str, level: float) -> dict[str, float]:
@@ -148,7 +146,9 @@ def best_ratio(report: dict[str, Any], gpu: bool) -> tuple[float | None, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="bert_base", choices=[p.stem for p in CONF.glob("*")])
+    parser.add_argument(
+        "--model", default="bert_base", choices=[p.stem for p in (CONF / "model").glob("*")]
+    )
     parser.add_argument("--path", help="a checkpoint instead of random weights")
     parser.add_argument("--layers", type=int, help="keep the first so many")
     parser.add_argument("--sparsity", type=float, default=0.95)
