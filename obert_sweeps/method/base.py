@@ -78,6 +78,8 @@ class PruneStep:
     """The stage's workers. All of them take the same step, each with its share of gradients."""
     memory: int | None = None  # bytes this worker may use for the step; None: what is free
     scratch: Path | None = None  # a folder for what does not fit; None: it is computed again
+    held: Callable[[int], int] = lambda batch_size: 0
+    """Bytes that `gradients` of mini-batches of so many rows hold beside the tensor at hand."""
 
     def zero_lowest(self, importance: Mapping[str, torch.Tensor], scope: Scope) -> None:
         """Prune the weights of lowest importance, (out, in) by layer. Pruned ones stay pruned."""

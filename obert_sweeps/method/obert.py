@@ -158,6 +158,7 @@ class OBert(Method):
             step.pattern,
             how.scope,
             budget(step.memory, step.group, device),
+            held=step.held(how.grad_batch_size),
             workers=step.group.size,
             device=device.type,
         )
