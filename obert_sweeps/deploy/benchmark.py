@@ -37,6 +37,10 @@ class BenchmarkPlan:
     check: tuple[int, int] | None = None
     quantized: bool = True  # whether the compressed model is
 
+    def checked(self) -> Arrays:
+        """The batch on which engines are compared."""
+        return self.inputs(*(self.check or self.shapes[0]))
+
 
 def benchmark(
     plan: BenchmarkPlan,
@@ -71,7 +75,7 @@ def benchmark(
 def reference(plan: BenchmarkPlan, threads: int) -> dict[Side, dict[str, np.ndarray]]:
     """The right logits of the models on the batch that engines are checked with."""
     found = {}
-    batch = plan.inputs(*(plan.check or plan.shapes[0]))
+    batch = plan.checked()
     for side, folder in plan.folders.items():
         engine = judge(folder)(threads=threads)
         engine.load(folder)
@@ -100,7 +104,7 @@ def measure(
         for side, folder in plan.folders.items():
             engines[side] = ours.beside() if side == "dense" else ours
             engines[side].load(folder)
-        batch = plan.inputs(*(plan.check or plan.shapes[0]))
+        batch = plan.checked()
         for side, engine in engines.items():
             apart = difference(
                 engine.run(batch).logits, expected[side], np.asarray(batch["attention_mask"])

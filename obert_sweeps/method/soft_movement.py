@@ -106,6 +106,7 @@ def ranking(pattern: str) -> Pattern:
 
 
 def least_kept(costs: Tensor) -> int:
+    """How many of a layer's groups stay open in any case."""
     return int(LEAST_KEPT * costs.numel()) + 1
 
 

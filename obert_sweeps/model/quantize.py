@@ -189,6 +189,7 @@ def ranges(model: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
 
 
 def is_quantized(model: nn.Module) -> bool:
+    """Whether the model's layers are quantised ones."""
     return next(ranges(model), None) is not None
 
 

@@ -160,15 +160,14 @@ class ObsStep:
         by_layer: dict[str, list[Segment]] = {}
         for segment in costs:
             by_layer.setdefault(segment.layer, []).append(segment)
-        joined, keep = {}, {}
+        wholes, joined, keep = {}, {}, {}
         for name, segments in by_layer.items():
             parts = [costs.pop(segment) for segment in segments]
             joined[name] = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-            whole = Segment(name, segments[0].begin, segments[-1].end)
-            keep[name] = whole.of(self.old_keep[name]).unsqueeze(0)
+            wholes[name] = Segment(name, segments[0].begin, segments[-1].end)
+            keep[name] = wholes[name].of(self.old_keep[name]).unsqueeze(0)
         kept = self.step.pattern.select(joined, self.level, self.how.scope, keep)
-        for name, segments in by_layer.items():
-            whole = Segment(name, segments[0].begin, segments[-1].end)
+        for name, whole in wholes.items():
             whole.of(self.keep[name]).copy_(kept[name][0])
 
     def _update(self, segments: Round, inverses: Mapping[Segment, surgery.InverseBlocks]) -> None:
