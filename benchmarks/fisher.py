@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from measuring import peak_bytes, synchronise
 from torch import Tensor
 
 from obert_sweeps.method.obs.fisher import FisherInverse
@@ -93,18 +93,6 @@ def read(path: str, first: int, part: Tensor) -> None:
         part.copy_(target)
 
 
-def synchronise(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-
-
-def peak(device: str) -> int:
-    """The most bytes this process has held so far, on the device that is measured."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def recursion(grads: Iterable[Tensor], d: int, args: argparse.Namespace) -> Tensor:
     """G <- G - (G g)(G g)^T / (m + g^T G g), float32, all blocks batched (sparseml's way)."""
     count = -(-d // args.block)
@@ -145,7 +133,7 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
     build = recursion if side == "recursion" else Engine
     small = 4 * args.block
     build([torch.randn(4, small, device=args.device)], small, args)  # libraries are loaded
-    before = peak(args.device)
+    before = peak_bytes(args.device)
     count = args.grads
     if side == "recursion" and args.recursion_grads:
         count = min(count, args.recursion_grads)
@@ -155,7 +143,7 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
     synchronise(args.device)
     seconds = time.perf_counter() - start - source.seconds
     cpu_seconds = time.process_time() - cpu_start - source.cpu_seconds
-    held = peak(args.device) - before
+    held = peak_bytes(args.device) - before
     row = {
         "seconds": seconds * args.grads / count,
         "cpu_seconds": cpu_seconds * args.grads / count,
@@ -220,20 +208,22 @@ def main() -> None:
     if args.side:
         print(json.dumps(measure(args.side, args)))
         return
-    rows: dict[str, dict[str, Any]] = {}
-    for side in ("recursion", *map(str, args.at_once)):
+    measured: dict[str, dict[str, Any]] = {}
+    for side in (*map(str, args.at_once), "recursion"):  # the slow one last, and each told at once
         child = subprocess.run(
             [sys.executable, __file__, *sys.argv[1:], "--side", side],
             check=True,
             stdout=subprocess.PIPE,
             text=True,
         )
-        row = json.loads(child.stdout)
-        peer = rows.get("recursion", row)
-        rows["recursion" if side == "recursion" else f"engine, k = {side}"] = row
+        measured[side] = json.loads(child.stdout)
+        print(f"{side}: {child.stdout.strip()}", file=sys.stderr, flush=True)
+    peer = measured["recursion"]
+    rows = {"recursion": peer, **{f"engine, k = {k}": measured[str(k)] for k in args.at_once}}
+    for row in rows.values():
         row["ratio"] = peer["seconds"] / row["seconds"]
         row["cpu_ratio"] = peer["cpu_seconds"] / row["cpu_seconds"]
-    d = rows["recursion"]["weights"]
+    d = peer["weights"]
     what = args.gradients or f"{args.kind} Gaussian, |g| ~ {args.scale:g}"
     print(
         f"d = {d:,}, B = {args.block}, m = {args.grads}, lambda = {args.damp:g}, {what},"
@@ -242,10 +232,10 @@ def main() -> None:
     table(rows)
     if args.json:
         settings = {k: v for k, v in vars(args).items() if k not in ("json", "side")}
-        recursion_row, *engine_rows = rows.values()
+        engine_rows = [measured[str(k)] for k in args.at_once]
         document = {
             "settings": settings,
-            "recursion": recursion_row,
+            "recursion": peer,
             "engine": engine_rows,
             "ratio": min(row["ratio"] for row in engine_rows),
         }

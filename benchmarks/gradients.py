@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from measuring import TASKS, clock_of, synchronise, task_leaf
 from torch import Tensor, nn
 
 from obert_sweeps.make import make
@@ -27,14 +26,6 @@ from obert_sweeps.model.bert import Bert
 from obert_sweeps.task.base import Task
 from obert_sweeps.train.batches import Batch, Data, inputs, to_device
 from obert_sweeps.train.gradients import GradientSource
-
-LEAF = {"sst2": "sst2", "squad_by_article": "squad"}
-CONF = Path(__file__).parent.parent / "conf" / "task"
-
-
-def task_of(name: str, data_root: Path) -> Task:
-    leaf = yaml.safe_load((CONF / f"{LEAF[name]}.yaml").read_text())
-    return make(leaf | {"source": "folder", "folder": str(data_root / name)}, [], Task)
 
 
 def one_pass_each(
@@ -65,12 +56,11 @@ class Recorded:
 
 
 def seconds(drawn: Iterator[tuple[str, Tensor]], device: torch.device, threads: int) -> float:
-    clock = time.process_time if device.type == "cpu" and threads == 1 else time.perf_counter
+    clock = clock_of(device, threads)
     begun = clock()
     for _ in drawn:
         pass
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    synchronise(device)
     return clock() - begun
 
 
@@ -95,7 +85,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     device = torch.device(args.device)
-    task = Recorded(task_of(args.task, args.data_root))
+    task = Recorded(make(task_leaf(args.task, args.data_root), [], Task))
     encoder = Bert(name="bert_base", path=str(args.model_path))
     model = encoder.build(task.head, task.num_labels).to(device).eval()
     layers = encoder.prunable(model)
@@ -136,7 +126,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--task", choices=sorted(LEAF), default="sst2")
+    parser.add_argument("--task", choices=sorted(TASKS), default="sst2")
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--model-path", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=16, help="rows of a mini-batch")

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from measuring import CONF, leaf
 from rich.console import Console
 from rich.table import Table
 
-from obert_sweeps.deploy.benchmark import Plan, benchmark, random_inputs
+from obert_sweeps.deploy.benchmark import BenchmarkPlan, benchmark, random_inputs
 from obert_sweeps.deploy.card import Facts
 from obert_sweeps.deploy.engines.base import Engine
 from obert_sweeps.deploy.engines.known import ENGINES, class_of
@@ -34,6 +34,8 @@ from obert_sweeps.deploy.engines.torch_2of4 import Torch2of4
 from obert_sweeps.deploy.export import export
 from obert_sweeps.deploy.sizes import Sizes
 from obert_sweeps.make import make
+from obert_sweeps.method.base import PruneStep
+from obert_sweeps.method.magnitude import Magnitude
 from obert_sweeps.model.base import Encoder
 from obert_sweeps.model.quantize import calibrate, quantize
 from obert_sweeps.sparsity.mask import Masks
@@ -41,7 +43,6 @@ from obert_sweeps.sparsity.pattern import pattern_named
 
 BUSY = 1.3  # wall time over CPU time of a thread, above which others work on the same cores
 ON_CPU = ["onnxruntime", "openvino", "deepsparse", "torch"]
-CONF = Path(__file__).resolve().parent.parent / "conf" / "model"
 
 
 def say(text: str) -> None:
@@ -49,19 +50,16 @@ def say(text: str) -> None:
 
 
 def encoder_of(args: argparse.Namespace) -> Encoder:
-    leaf = yaml.safe_load((CONF / f"{args.model}.yaml").read_text(encoding="utf-8"))
-    leaf.pop("note")
-    source = {"path": args.path} if args.path else {"path": None, "from_config": True}
-    return make({**leaf, "hub": None, **source}, [], Encoder)
+    described = leaf("model", args.model, hub=None, path=args.path, from_config=not args.path)
+    del described["note"]
+    return make(described, [], Encoder)
 
 
 def prune(model: Any, encoder: Encoder, name: str, level: float) -> dict[str, float]:
     """By magnitude; the share of zeros by layer."""
-    layers, pattern = encoder.prunable(model), pattern_named(name)
-    costs = {n: pattern.costs(layer.weight.detach().abs(), n) for n, layer in layers.items()}
-    masks = Masks(layers)
-    masks.replace(pattern.select(costs, level, "global", masks.keep))
-    masks.apply()
+    masks = Masks(encoder.prunable(model))
+    step = PruneStep(masks.layers, masks, pattern_named(name), level, True, gradients=None)  # type: ignore[arg-type]
+    Magnitude().prune(step)
     return masks.by_layer()
 
 
@@ -148,7 +146,9 @@ def best_ratio(report: dict[str, Any], gpu: bool) -> tuple[float | None, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="bert_base", choices=[p.stem for p in CONF.glob("*")])
+    parser.add_argument(
+        "--model", default="bert_base", choices=[p.stem for p in (CONF / "model").glob("*")]
+    )
     parser.add_argument("--path", help="a checkpoint instead of random weights")
     parser.add_argument("--layers", type=int, help="keep the first so many")
     parser.add_argument("--sparsity", type=float, default=0.95)
@@ -170,7 +170,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(args.keep or scratch)
         exports = make_exports(args, root)
-        plan = Plan(
+        plan = BenchmarkPlan(
             {"dense": root / "dense", "compressed": root / "compressed"},
             random_inputs(exports.pop("vocab_size")),
             [(batch, length) for length in args.length for batch in args.batch],

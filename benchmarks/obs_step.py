@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import time
 from collections.abc import Collection, Iterator
 from multiprocessing.connection import Connection
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import peak_bytes, synchronise
 from torch import nn
 
 from obert_sweeps.method.base import PruneStep
@@ -90,17 +90,6 @@ class Gaussian:
                 del grads  # before the next is made
 
 
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def peak_bytes(device: str) -> int:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def measure(args: argparse.Namespace, group: WorkerGroup = ALONE) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -127,7 +116,7 @@ def measure(args: argparse.Namespace, group: WorkerGroup = ALONE) -> dict[str, A
     before = peak_bytes(args.device)
     start = time.perf_counter()
     method.prune(step)
-    synchronise(torch.device(args.device))
+    synchronise(args.device)
     seconds = time.perf_counter() - start
     masks.check()
     peak = peak_bytes(args.device)

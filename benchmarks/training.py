@@ -21,7 +21,6 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from typing import Any
 
 import torch
 import transformers
-import yaml
+from measuring import TASKS, clock_of, synchronise, task_leaf
 from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 from transformers import default_data_collator as as_tensors
@@ -51,9 +50,7 @@ from obert_sweeps.train.state import State
 from obert_sweeps.train.step import Step
 from obert_sweeps.train.teacher import load_logits, save_logits
 
-LEAF = {"sst2": "sst2", "mnli": "mnli", "squad_by_article": "squad"}
 BATCH = {"sst2": 32, "mnli": 32, "squad_by_article": 16}
-CONF = Path(__file__).parent.parent / "conf" / "task"
 RATE, TEMPERATURE = 5e-5, 2.0
 
 
@@ -84,15 +81,12 @@ class Setting:
         return max(1, min(len(self.data.train) // (self.batch * 4), 50))
 
     def seconds_since(self, begun: float) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronise(self.device)
         return self.clock() - begun
 
 
 def setting(args: argparse.Namespace) -> Setting:
-    leaf = yaml.safe_load((CONF / f"{LEAF[args.task]}.yaml").read_text())
-    folder = {"source": "folder", "folder": str(args.data / args.task)}
-    task: Task = make(leaf | folder, [], Task)
+    task = make(task_leaf(args.task, args.data), [], Task)
     device = torch.device(args.device)
     encoder = Bert(name="bert_base", path=str(args.model))
     tokenizer = encoder.tokenizer()
@@ -109,8 +103,7 @@ def setting(args: argparse.Namespace) -> Setting:
 
     batch = args.batch or BATCH[args.task]
     data = Data(task, tokenizer, batch, 0, args.steps * batch)
-    alone = device.type == "cpu" and args.threads == 1
-    clock = time.process_time if alone else time.perf_counter
+    clock = clock_of(device, args.threads)
     del data.train.rows[args.steps * batch :]  # more windows than texts
     return Setting(task, tokenizer, model, batch, args.steps, data, device, args.precision, clock)
 
@@ -351,7 +344,7 @@ def compare_losses(at: Setting, file: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--task", choices=sorted(LEAF), default="sst2")
+    parser.add_argument("--task", choices=sorted(TASKS), default="sst2")
     parser.add_argument("--data", type=Path, required=True, help="DIR/<task>/train.parquet")
     parser.add_argument("--model", type=Path, required=True, help="a folder in the hub's layout")
     parser.add_argument("--steps", type=int, default=48, help="of one epoch, ours and grouped")

@@ -19,7 +19,7 @@ from .cost import capped
 from .link import AnyLink, DeployLink, Link, at_equal_budget, in_rounds
 from .request import Loaded, first_line
 from .schema import Benchmark, EqualBudget, RequestError, Training
-from .sparsity.schedule import shorten
+from .stretch import shorten
 
 PRESET_GROUPS = ("task", "model", "method")  # the groups whose leaves a preset may change
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .schema import Benchmark, EqualBudget, RequestError, Training
-from .sparsity.schedule import stretch
+from .stretch import stretch
 
 
 @dataclass

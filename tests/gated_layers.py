@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -74,6 +76,28 @@ def top(scores: np.ndarray, count: int) -> np.ndarray:
     chosen = np.zeros(scores.size, dtype=bool)
     chosen[order] = True
     return chosen.reshape(scores.shape)
+
+
+def price_of(method: GatedMethod) -> torch.Tensor:
+    """The method's penalty, where there is one."""
+    penalty = method.penalty()
+    assert penalty is not None
+    return penalty
+
+
+def check_gradient(
+    f: Callable[[], torch.Tensor],
+    parameters: Iterable[nn.Parameter],
+    indices: Sequence[tuple[int, int]],
+    **tolerance: float,
+) -> None:
+    """The gradient of f(), at these entries of each parameter, is that of differences."""
+    f().backward()
+    for parameter in parameters:
+        assert parameter.grad is not None
+        for index in indices:
+            expected = finite_difference(f, parameter, index)
+            assert float(parameter.grad[index]) == pytest.approx(expected, **tolerance)
 
 
 def finite_difference(f: Any, parameter: nn.Parameter, index: tuple[int, int]) -> float:

@@ -22,7 +22,7 @@ Side = str  # dense or compressed
 
 
 @dataclass
-class Plan:
+class BenchmarkPlan:
     """What is measured. `inputs(batch, length)` gives a batch of exactly that shape.
 
     `folders` has the dense model, the compressed one, or both. `check` is the shape at which
@@ -37,9 +37,13 @@ class Plan:
     check: tuple[int, int] | None = None
     quantized: bool = True  # whether the compressed model is
 
+    def checked(self) -> Arrays:
+        """The batch on which engines are compared."""
+        return self.inputs(*(self.check or self.shapes[0]))
+
 
 def benchmark(
-    plan: Plan,
+    plan: BenchmarkPlan,
     makers: Sequence[tuple[type[Engine], dict[str, Any]]],
     threads: int = 1,
     note: Callable[[str], None] = lambda text: None,
@@ -68,10 +72,10 @@ def benchmark(
     return report
 
 
-def reference(plan: Plan, threads: int) -> dict[Side, dict[str, np.ndarray]]:
+def reference(plan: BenchmarkPlan, threads: int) -> dict[Side, dict[str, np.ndarray]]:
     """The right logits of the models on the batch that engines are checked with."""
     found = {}
-    batch = plan.inputs(*(plan.check or plan.shapes[0]))
+    batch = plan.checked()
     for side, folder in plan.folders.items():
         engine = judge(folder)(threads=threads)
         engine.load(folder)
@@ -86,7 +90,7 @@ def judge(folder: Path) -> type[Engine]:
 
 
 def measure(
-    plan: Plan,
+    plan: BenchmarkPlan,
     kind: type[Engine],
     options: dict[str, Any],
     expected: dict[Side, dict[str, np.ndarray]],
@@ -100,7 +104,7 @@ def measure(
         for side, folder in plan.folders.items():
             engines[side] = ours.beside() if side == "dense" else ours
             engines[side].load(folder)
-        batch = plan.inputs(*(plan.check or plan.shapes[0]))
+        batch = plan.checked()
         for side, engine in engines.items():
             apart = difference(
                 engine.run(batch).logits, expected[side], np.asarray(batch["attention_mask"])
@@ -128,7 +132,9 @@ def measure(
             engine.close()
 
 
-def timed(plan: Plan, engines: dict[Side, Engine], shape: tuple[int, int]) -> dict[str, Any]:
+def timed(
+    plan: BenchmarkPlan, engines: dict[Side, Engine], shape: tuple[int, int]
+) -> dict[str, Any]:
     """The models at one batch and length, a repeat of each in turn.
 
     `speedup` is of wall times, what a user waits; `cpu_speedup` of CPU times, which work of others

@@ -26,19 +26,13 @@ class EngineModel(nn.Module):
         super().__init__()
         self.engine = engine
         self.longest = longest
-        self.seconds = 0.0  # of the engine, over all calls
 
     def forward(self, **inputs: Tensor) -> Any:
         arrays = {name: tensor.cpu().numpy() for name, tensor in inputs.items()}
-        logits = self._fixed(arrays) if self.engine.fixed_shapes else self._run(arrays)
+        logits = self._fixed(arrays) if self.engine.fixed_shapes else self.engine.run(arrays).logits
         return SimpleNamespace(
             **{name: torch.from_numpy(np.array(values)) for name, values in logits.items()}
         )
-
-    def _run(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        outcome = self.engine.run(arrays)
-        self.seconds += outcome.seconds
-        return outcome.logits
 
     def _fixed(self, arrays: Arrays) -> dict[str, np.ndarray]:
         rows, length = next(iter(arrays.values())).shape
@@ -46,7 +40,7 @@ class EngineModel(nn.Module):
         parts = []
         for first in range(0, rows, ROWS):
             part = {name: _padded(a[first : first + ROWS], width) for name, a in arrays.items()}
-            parts.append(self._run(part))
+            parts.append(self.engine.run(part).logits)
         whole = {name: np.concatenate([p[name] for p in parts])[:rows] for name in parts[0]}
         return {
             name: values[:, :length] if values.shape[1] == width else values

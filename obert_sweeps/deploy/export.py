@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ..model.base import quiet
-from ..model.quantize import is_quantized, plain_weights
+from ..model.quantize import is_quantized
+from ..model.quantized_files import plain_weights
 from ..schema import StageError
 from .agreement import difference, tolerance
 from .card import Facts, model_card

@@ -19,7 +19,7 @@ are still there), masks re-applied. A method with state keeps it in parameters a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from ..sparsity.mask import Masks
-from ..sparsity.pattern import Pattern
+from ..sparsity.pattern import Pattern, Scope
 from ..worker_group import ALONE, WorkerGroup
 
 AT_ONCE = 32
@@ -78,6 +78,14 @@ class PruneStep:
     """The stage's workers. All of them take the same step, each with its share of gradients."""
     memory: int | None = None  # bytes this worker may use for the step; None: what is free
     scratch: Path | None = None  # a folder for what does not fit; None: it is computed again
+    held: Callable[[int], int] = lambda batch_size: 0
+    """Bytes that `gradients` of mini-batches of so many rows hold beside the tensor at hand."""
+
+    def zero_lowest(self, importance: Mapping[str, torch.Tensor], scope: Scope) -> None:
+        """Prune the weights of lowest importance, (out, in) by layer. Pruned ones stay pruned."""
+        costs = {name: self.pattern.costs(values, name) for name, values in importance.items()}
+        self.masks.replace(self.pattern.select(costs, self.level, scope, self.masks.keep))
+        self.masks.apply()
 
 
 class Method(nn.Module):

@@ -156,8 +156,3 @@ def highest(costs: Tensor, count: int) -> Tensor:
     chosen = torch.zeros(costs.numel(), dtype=torch.bool, device=costs.device)
     chosen[costs.flatten().topk(count, sorted=False).indices] = True
     return chosen.view_as(costs)
-
-
-def of_weights(groups: Tensor, size: int) -> Tensor:
-    """One bool a group (out, in / size) -> one a weight (out, in)."""
-    return groups if size == 1 else groups.repeat_interleave(size, dim=1)

@@ -121,6 +121,7 @@ def gate_of_evaluation(score: Tensor) -> Tensor:
 
 
 def stretched(s: Tensor) -> Tensor:
+    """From 0..1 to LOW..HIGH, and cut at 0 and 1."""
     return (s * (HIGH - LOW) + LOW).clamp(0, 1)
 
 

@@ -27,9 +27,5 @@ class Magnitude(Method):
         self.scope = scope
 
     def prune(self, step: PruneStep) -> None:
-        costs = {
-            name: step.pattern.costs(layer.weight.detach().abs(), name)
-            for name, layer in step.layers.items()
-        }
-        step.masks.replace(step.pattern.select(costs, step.level, self.scope, step.masks.keep))
-        step.masks.apply()
+        sizes = {name: layer.weight.detach().abs() for name, layer in step.layers.items()}
+        step.zero_lowest(sizes, self.scope)

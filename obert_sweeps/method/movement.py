@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..sparsity.pattern import Scope, check_scope, pattern_named
 from .base import PruneStep
-from .gate import BinaryGates, highest, of_weights
+from .gate import BinaryGates, highest
 
 
 class Movement(BinaryGates):
@@ -40,13 +40,13 @@ class Movement(BinaryGates):
     def open_gates(self) -> dict[str, Tensor]:
         pattern = pattern_named(self.pattern)
         costs = self.costs(pattern)
-        if self.scope == "global" or len(pattern.candidates) > 1:
+        if self.scope == "global" or not pattern.groups_compete:
             return pattern.select(costs, self.level, self.scope)
         # As `select` does, several times faster: it is done after each optimiser step.
         kept = {
             name: cost.numel() - round(self.level * cost.numel()) for name, cost in costs.items()
         }
-        return {n: of_weights(highest(c, kept[n]), pattern.size) for n, c in costs.items()}
+        return {n: pattern.spread(highest(c, kept[n])) for n, c in costs.items()}
 
     @torch.no_grad()
     def prune(self, step: PruneStep) -> None:

@@ -13,7 +13,7 @@ from ..schema import RequestError, StageError
 from ..sparsity.pattern import Scope, check_scope
 from .base import Method, PruneStep
 from .obs.memory import budget
-from .obs.rounds import Plan, plan_rounds
+from .obs.rounds import MemoryPlan, plan_rounds
 from .obs.step import ObsStep, Settings, Update
 
 FISHER_BLOCK_SIZE: Mapping[str, int] = MappingProxyType(
@@ -148,7 +148,7 @@ class OBert(Method):
         for name, layer in step.layers.items():
             step.pattern.grouped(layer.weight, name)
 
-    def _plan(self, step: PruneStep, how: Settings) -> Plan:
+    def _plan(self, step: PruneStep, how: Settings) -> MemoryPlan:
         """The step's rounds, the same for every worker; told in the stage's log."""
         sizes = {name: layer.weight.numel() for name, layer in step.layers.items()}
         device = next(iter(step.layers.values())).weight.device
@@ -158,6 +158,7 @@ class OBert(Method):
             step.pattern,
             how.scope,
             budget(step.memory, step.group, device),
+            held=step.held(how.grad_batch_size),
             workers=step.group.size,
             device=device.type,
         )

@@ -142,7 +142,7 @@ def highest_cost_gone(
     pattern: Pattern, costs: dict[str, Tensor], keep: dict[str, Tensor]
 ) -> Tensor | None:
     """The cut of a ranking of all groups; None if there is none, or nothing has gone."""
-    if len(pattern.candidates) > 1:
+    if not pattern.groups_compete:
         return None
     found = [
         torch.where(pattern.grouped(keep[name], name).any(-1), -torch.inf, cost).amax()

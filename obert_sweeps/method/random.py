@@ -24,10 +24,8 @@ class Random(Method):
 
     def prune(self, step: PruneStep) -> None:
         generator = torch.Generator().manual_seed(step.seed)
-        costs = {}
-        for name, layer in step.layers.items():
-            weight = layer.weight
-            draw = torch.rand(weight.shape, generator=generator).to(weight.device)
-            costs[name] = step.pattern.costs(draw, name)
-        step.masks.replace(step.pattern.select(costs, step.level, self.scope, step.masks.keep))
-        step.masks.apply()
+        lots = {
+            name: torch.rand(layer.weight.shape, generator=generator).to(layer.weight.device)
+            for name, layer in step.layers.items()
+        }
+        step.zero_lowest(lots, self.scope)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..schema import RequestError
 from ..sparsity.pattern import Pattern, pattern_named
 from .base import PruneStep
-from .gate import BinaryGates, highest, of_weights
+from .gate import BinaryGates, highest
 
 LEAST_KEPT = 0.005  # share of each layer whose gates are open whatever the threshold
 
@@ -74,7 +74,7 @@ class SoftMovement(BinaryGates):
         for (name, cost), count in zip(costs.items(), counts, strict=True):
             if count < least_kept(cost):
                 above[name] = highest(cost, least_kept(cost))
-        return {name: of_weights(mask, pattern.size) for name, mask in above.items()}
+        return {name: pattern.spread(mask) for name, mask in above.items()}
 
     @torch.no_grad()
     def prune(self, step: PruneStep) -> None:
@@ -90,7 +90,7 @@ class SoftMovement(BinaryGates):
             f" where that is {step.level:.2%}"
         )
         costs = self.costs(step.pattern)
-        if len(step.pattern.candidates) == 1:
+        if step.pattern.groups_compete:
             top = max(float(cost.max()) for cost in costs.values())
             costs = {  # the least that each layer keeps goes last
                 n: cost.masked_fill(highest(cost, least_kept(cost)), top + 1)
@@ -102,10 +102,11 @@ class SoftMovement(BinaryGates):
 def ranking(pattern: str) -> Pattern:
     """The pattern whose groups have a score of their own: that of the name, or single weights."""
     found = pattern_named(pattern)
-    return found if len(found.candidates) == 1 else pattern_named("unstructured")
+    return found if found.groups_compete else pattern_named("unstructured")
 
 
 def least_kept(costs: Tensor) -> int:
+    """How many of a layer's groups stay open in any case."""
     return int(LEAST_KEPT * costs.numel()) + 1
 
 

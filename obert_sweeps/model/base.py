@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -243,31 +243,26 @@ def _with_pooler(masked: Any) -> Any:
     return WithPooler
 
 
-def quiet() -> AbstractContextManager[None]:
+@contextmanager
+def quiet() -> Iterator[None]:
     """Within it transformers neither warns of new heads nor draws progress bars.
 
     For one thread at a time: these are settings of the process. And transformers alters its own
     classes while it loads a model; two threads at once can leave them altered, after which every
     masked-language model of the process has an untied head.
     """
-    from contextlib import contextmanager
-
     from transformers.utils import logging
 
-    @contextmanager
-    def silenced() -> Any:
-        with _QUIET:
-            level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-            logging.set_verbosity_error()
-            logging.disable_progress_bar()
-            try:
-                yield
-            finally:
-                logging.set_verbosity(level)
-                if bars:
-                    logging.enable_progress_bar()
-
-    return silenced()
+    with _QUIET:
+        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()
 
 
 def _first_line(error: BaseException) -> str:

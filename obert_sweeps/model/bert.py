@@ -6,6 +6,15 @@ from typing import Any
 
 from .base import Encoder
 
+MATRICES = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+
 
 class Bert(Encoder):
     """BERT; prunable are six matrices a layer (sparseml's oBERT recipes): query, key, value, the
@@ -28,11 +37,4 @@ class Bert(Encoder):
         }
 
     def _prunable_in_layer(self, config: Any) -> list[str]:
-        return [
-            "attention.self.query",
-            "attention.self.key",
-            "attention.self.value",
-            "attention.output.dense",
-            "intermediate.dense",
-            "output.dense",
-        ]
+        return list(MATRICES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Encoder
+from .bert import MATRICES
 
 
 class MobileBert(Encoder):
@@ -27,14 +28,7 @@ class MobileBert(Encoder):
         }
 
     def _prunable_in_layer(self, config: Any) -> list[str]:
-        names = [
-            "attention.self.query",
-            "attention.self.key",
-            "attention.self.value",
-            "attention.output.dense",
-            "intermediate.dense",
-            "output.dense",
-        ]
+        names = list(MATRICES)
         if config.use_bottleneck:
             names += ["output.bottleneck.dense", "bottleneck.input.dense"]
             if config.key_query_shared_bottleneck:

@@ -9,12 +9,10 @@ normalisation and GELU stay float. Ranges lie in buffers, so that checkpoints ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..schema import StageError
@@ -191,6 +189,7 @@ def ranges(model: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
 
 
 def is_quantized(model: nn.Module) -> bool:
+    """Whether the model's layers are quantised ones."""
     return next(ranges(model), None) is not None
 
 
@@ -210,46 +209,6 @@ def calibrate(model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> None:
     for batch in batches:
         model(**batch)
     model.eval()
-
-
-def has_ranges(folder: str | Path) -> bool:
-    """Whether the model saved in a folder was quantised."""
-    with safe_open(Path(folder) / "model.safetensors", "pt") as file:
-        return any(name.endswith("_range.low") for name in file.keys())  # noqa: SIM118 - no mapping
-
-
-def load_ranges(model: nn.Module, folder: str | Path) -> None:
-    """The ranges that a quantised model was saved with, into a quantised model of its shape.
-
-    StageError if the folder's weights hold none, or not all.
-    """
-    with safe_open(Path(folder) / "model.safetensors", "pt") as file:
-        held = set(file.keys())
-        for name, place in ranges(model):
-            for end in ("low", "high"):
-                if f"{name}.{end}" not in held:
-                    raise StageError(
-                        f"{folder} has no range for {name}: the model in it was not trained with"
-                        " quantisation, or is another. Name a stage that quantises."
-                    )
-                getattr(place, end).copy_(file.get_tensor(f"{name}.{end}"))
-
-
-@torch.no_grad()
-def plain_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The state of the model without quantisation: weights rounded to what INT8 holds, no ranges.
-
-    A pruned weight is zero in it, and a model in float32 loads it.
-    """
-    state = dict(model.state_dict())
-    for name, place in ranges(model):
-        owner, _, part = name.rpartition(".")
-        if part == "weight_range":
-            place.check()
-            state[f"{owner}.weight"] = place.imitate(state[f"{owner}.weight"])
-        state.pop(f"{name}.low")
-        state.pop(f"{name}.high")
-    return state
 
 
 def _register_attention() -> None:

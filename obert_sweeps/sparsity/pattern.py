@@ -9,6 +9,7 @@ pattern selects; no method needs to know which pattern it serves.
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import combinations
 from typing import Literal, get_args
 
@@ -44,6 +45,11 @@ class Pattern:
         """Whether levels between 0 and the target exist."""
         return True
 
+    @property
+    def groups_compete(self) -> bool:
+        """Whether groups compete with each other; if not, the candidates of one group do."""
+        return len(self.candidates) == 1
+
     def grouped(self, weight: Tensor, layer: str = "") -> Tensor:
         """View (out, in) as (out, in / size, size). StageError if `size` does not divide `in`."""
         out, inputs = weight.shape
@@ -54,6 +60,10 @@ class Pattern:
                 " layer out."
             )
         return weight.reshape(out, inputs // self.size, self.size)
+
+    def spread(self, groups: Tensor) -> Tensor:
+        """One bool a group (out, in / size) -> one a weight (out, in)."""
+        return groups if self.size == 1 else groups.repeat_interleave(self.size, dim=1)
 
     def costs(self, importance: Tensor, layer: str = "") -> Tensor:
         """Costs of the candidates from an importance of single weights, (out, in): their mean.
@@ -69,7 +79,7 @@ class Pattern:
             for position in candidate[1:]:
                 total = total + groups[..., position]
             means.append(total / len(candidate))
-        return means[0] if len(means) == 1 else torch.stack(means, dim=-1)
+        return means[0] if self.groups_compete else torch.stack(means, dim=-1)
 
     def select(
         self,
@@ -79,30 +89,39 @@ class Pattern:
         keep: dict[str, Tensor] | None = None,
         seed: int = TIE_SEED,
     ) -> dict[str, Tensor]:
-        """Choose what stays: bool (out, in) by layer, True = kept.
+        """Choose what stays: bool (out, in) by layer, True = kept. Deterministic.
 
-        Prunes exactly round(level * N) of the N groups with the lowest costs, over all layers
-        (`scope` "global") or in each ("tensor"). What `keep` has pruned stays pruned and counts
-        first; members of a partly pruned group stay pruned as well. Among equal costs at the
-        threshold the first in index order are kept; if the threshold is the lowest cost of all
-        (a mass of equal minima), the pruned ones are drawn with `seed`. Deterministic. Rules:
-        sparseml's mask_creator.
+        What `keep` has pruned stays pruned and counts first, so that masks only grow.
 
-        Raises StageError if a cost is not finite or more is pruned already than asked for.
+        Where groups compete exactly round(level * N) of the N groups go, those with the lowest
+        costs over all layers (`scope` "global") or in each ("tensor"); members of a partly pruned
+        group stay pruned as well. Among equal costs at the threshold the first in index order are
+        kept; if the threshold is the lowest cost of all (a mass of equal minima), the pruned ones
+        are drawn with `seed`. Rules: sparseml's mask_creator.
+
+        Elsewhere in each group the cheapest candidate goes, of equal ones the first, and those that
+        hold most of what is pruned already come before others; `scope` and `seed` have no effect.
+
+        Raises StageError if a cost is not finite, if the pattern has no such level, or if more is
+        pruned already than asked for.
         """
+        self._check_level(level)
         _check_finite(costs)
-        alive = {name: self._alive(name, cost, keep) for name, cost in costs.items()}
-        pools = [list(costs)] if scope == "global" else [[name] for name in costs]
-        pruned: dict[str, Tensor] = {}
-        for pool in pools:
-            goes = _lowest([costs[n] for n in pool], [alive[n] for n in pool], level, pool, seed)
-            pruned.update(zip(pool, goes, strict=True))
-        return {
-            name: self._expand(~pruned[name]).logical_and_(keep[name])
-            if keep
-            else self._expand(~pruned[name])
-            for name in costs
-        }
+        if self.groups_compete:
+            alive = {name: self._alive(name, cost, keep) for name, cost in costs.items()}
+            pools = [list(costs)] if scope == "global" else [[name] for name in costs]
+            goes: dict[str, Tensor] = {}
+            for pool in pools:
+                goes |= _lowest({n: costs[n] for n in pool}, alive, level, seed)
+            kept = {name: self.spread(~groups) for name, groups in goes.items()}
+        else:
+            kept = {name: self._without_cheapest(name, costs[name], keep) for name in costs}
+        if keep is None:
+            return kept
+        return {name: mask.logical_and_(keep[name]) for name, mask in kept.items()}
+
+    def _check_level(self, level: float) -> None:
+        """StageError for a level that the pattern does not have."""
 
     def _alive(self, name: str, cost: Tensor, keep: dict[str, Tensor] | None) -> Tensor:
         """Groups that still have a kept weight."""
@@ -110,9 +129,21 @@ class Pattern:
             return torch.ones_like(cost, dtype=torch.bool)
         return keep[name] if self.size == 1 else self.grouped(keep[name], name).any(dim=-1)
 
-    def _expand(self, groups: Tensor) -> Tensor:
-        """One bool a group (out, in / size) -> one a weight (out, in)."""
-        return groups if self.size == 1 else groups.repeat_interleave(self.size, dim=1)
+    def _without_cheapest(self, name: str, cost: Tensor, keep: dict[str, Tensor] | None) -> Tensor:
+        """What one candidate a group leaves, (out, in)."""
+        if keep is not None:
+            gone = ~self.grouped(keep[name], name)
+            held = torch.stack([gone[..., list(c)].sum(dim=-1) for c in self.candidates], dim=-1)
+            cost = cost.masked_fill(held < held.amax(dim=-1, keepdim=True), torch.inf)
+        return self._left.to(cost.device)[cost.argmin(dim=-1)].flatten(start_dim=1)
+
+    @cached_property
+    def _left(self) -> Tensor:
+        """What each candidate leaves of a group: bool (candidates, size)."""
+        left = torch.ones(len(self.candidates), self.size, dtype=torch.bool)
+        for row, candidate in enumerate(self.candidates):
+            left[row, list(candidate)] = False
+        return left
 
 
 class Unstructured(Pattern):
@@ -129,27 +160,18 @@ class Block(Pattern):
         super().__init__(f"block{size}", size, (tuple(range(size)),))
 
 
-class Dense(Pattern):
+class DensePattern(Pattern):
     """Nothing goes: the only level is 0."""
 
     def __init__(self) -> None:
         super().__init__("dense", 1, ((0,),))
 
-    def select(
-        self,
-        costs: dict[str, Tensor],
-        level: float,
-        scope: Scope = "global",
-        keep: dict[str, Tensor] | None = None,
-        seed: int = TIE_SEED,
-    ) -> dict[str, Tensor]:
-        """All True; StageError for any other level than 0."""
+    def _check_level(self, level: float) -> None:
         if level != 0:
             raise StageError(
                 f"the dense pattern cannot have a sparsity of {level:g}. Choose another"
                 " sparsity.pattern: unstructured, block4 or 2of4."
             )
-        return super().select(costs, 0.0, scope, keep, seed)
 
 
 class NofM(Pattern):
@@ -163,49 +185,19 @@ class NofM(Pattern):
     def gradual(self) -> bool:
         return False
 
-    def select(
-        self,
-        costs: dict[str, Tensor],
-        level: float,
-        scope: Scope = "global",
-        keep: dict[str, Tensor] | None = None,
-        seed: int = TIE_SEED,
-    ) -> dict[str, Tensor]:
-        """In each group the cheapest candidate goes; `costs` are (out, in / m, candidates).
-
-        Candidates that hold most of what `keep` has pruned come first, so that masks only grow;
-        the first of equal candidates goes. `scope` and `seed` have no effect. StageError for any
-        other level than 1 - n/m.
-        """
+    def _check_level(self, level: float) -> None:
         only = 1.0 - self.n / self.size
         if abs(level - only) > 1e-6:
             raise StageError(
                 f"pattern {self.name} has a sparsity of {only:g} and no other; {level:g} was asked"
                 f" for. Set sparsity.level={only:g}, with a single pruning step."
             )
-        _check_finite(costs)
-        kept: dict[str, Tensor] = {}
-        for name, cost in costs.items():
-            members = torch.zeros(len(self.candidates), self.size, dtype=torch.bool)
-            for row, candidate in enumerate(self.candidates):
-                members[row, list(candidate)] = True
-            members = members.to(cost.device)
-            if keep is not None:
-                gone = ~self.grouped(keep[name], name)
-                held = torch.stack(
-                    [gone[..., list(candidate)].sum(dim=-1) for candidate in self.candidates], -1
-                )
-                cost = cost.masked_fill(held < held.amax(dim=-1, keepdim=True), torch.inf)
-            chosen = cost.argmin(dim=-1)
-            mask = ~members[chosen].flatten(start_dim=1)
-            kept[name] = mask if keep is None else mask.logical_and_(keep[name])
-        return kept
 
 
 def pattern_named(name: str) -> Pattern:
     """The pattern of a recipe's `sparsity.pattern`. RequestError if there is none."""
     patterns: dict[str, Pattern] = {
-        p.name: p for p in (Dense(), Unstructured(), Block(4), NofM(2, 4))
+        p.name: p for p in (DensePattern(), Unstructured(), Block(4), NofM(2, 4))
     }
     if name not in patterns:
         raise RequestError(f"no sparsity pattern {name!r}. Choose one of: {', '.join(patterns)}.")
@@ -222,16 +214,16 @@ def _check_finite(costs: dict[str, Tensor]) -> None:
 
 
 def _lowest(
-    costs: list[Tensor], alive: list[Tensor], level: float, names: list[str], seed: int
-) -> list[Tensor]:
+    costs: dict[str, Tensor], alive: dict[str, Tensor], level: float, seed: int
+) -> dict[str, Tensor]:
     """True at the round(level * N) groups to prune: all dead ones, then the lowest costs."""
-    total = sum(cost.numel() for cost in costs)
-    device = costs[0].device
-    candidates = torch.cat([c[a].to(device) for c, a in zip(costs, alive, strict=True)])
+    total = sum(cost.numel() for cost in costs.values())
+    device = next(iter(costs.values())).device
+    candidates = torch.cat([cost[alive[name]].to(device) for name, cost in costs.items()])
     dead = total - candidates.numel()
     need = round(level * total) - dead
     if need < 0:
-        where = "the layers" if len(names) > 1 else f"layer {names[0]}"
+        where = "the layers" if len(costs) > 1 else f"layer {next(iter(costs))}"
         raise StageError(
             f"{dead / total:.4%} of {where} is pruned already, more than the {level:.4%} asked for,"
             " and masks only grow. Ask for a higher sparsity, or start from a denser model."
@@ -250,9 +242,8 @@ def _lowest(
         else:
             ties = ties[len(ties) - missing :]
         goes[ties] = True
-    pruned = []
-    for mask, part in zip(alive, goes.split([int(a.sum()) for a in alive]), strict=True):
-        result = ~mask
-        result[mask] = part.to(mask.device)
-        pruned.append(result)
+    pruned = {}
+    for name, part in zip(costs, goes.split([int(alive[n].sum()) for n in costs]), strict=True):
+        pruned[name] = ~alive[name]
+        pruned[name][alive[name]] = part.to(alive[name].device)
     return pruned

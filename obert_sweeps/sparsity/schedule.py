@@ -1,4 +1,4 @@
-"""When pruning steps fall and what the learning rate is. Pure arithmetic: no torch here.
+"""When pruning steps fall, and to which sparsities. Pure arithmetic: no torch here.
 
 Epochs become optimiser steps in one place, `step_of`, so that a learning-rate cycle restarts at
 exactly the step before which a pruning step happens.
@@ -7,13 +7,8 @@ exactly the step before which a pruning step happens.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TypeVar
 
-from ..schema import LearningRatePiece, PruningTimes, RequestError, Training
-
-AnyTraining = TypeVar("AnyTraining", bound=Training)
+from ..schema import PruningTimes, RequestError
 
 _TOLERANCE = 1e-6  # epochs are decimal fractions: 3 * 0.1 must count as 0.3
 
@@ -159,93 +154,3 @@ def _check(times: PruningTimes, level: float) -> None:
             f"pruning.initial {times.initial:g} is above the target {level:g}, and sparsity only"
             f" grows. Set pruning.initial to at most {level:g}."
         )
-
-
-def learning_rate(pieces: Sequence[LearningRatePiece], step: int, steps_per_epoch: int) -> float:
-    """The learning rate of optimiser step `step` (0-based).
-
-    In each piece, or each cycle of it, the first step has `initial` and the last step has `final`
-    (the line is divided by the number of steps less one, as sparseml's
-    LearningRateFunctionModifier does); a single-step cycle has `initial`. A cycle that the piece's
-    end cuts short keeps its slope and stops where it is cut. After the last piece its last value
-    stays.
-    """
-    if not pieces:
-        raise RequestError("the learning rate has no pieces. Give at least one, with `until`.")
-    begin = 0.0
-    for piece in pieces:
-        if piece.until <= begin or (piece.every is not None and piece.every <= 0):
-            raise RequestError(
-                f"a learning-rate piece runs from epoch {begin:g} until {piece.until:g}"
-                f" (every {piece.every}): each must end after it begins, and `every` be positive."
-            )
-        if step < step_of(piece.until, steps_per_epoch):
-            return _on_piece(piece, begin, step, steps_per_epoch)
-        begin = piece.until
-    begin = pieces[-2].until if len(pieces) > 1 else 0.0
-    final_step = max(step_of(pieces[-1].until, steps_per_epoch) - 1, 0)
-    return _on_piece(pieces[-1], begin, final_step, steps_per_epoch)
-
-
-def _on_piece(piece: LearningRatePiece, begin: float, step: int, steps_per_epoch: int) -> float:
-    first = step_of(begin, steps_per_epoch)
-    end = step_of(piece.until, steps_per_epoch)
-    if piece.every is not None:
-        # Boundaries are rounded one by one, not from a rounded cycle length: otherwise cycles
-        # drift away from the pruning steps when an epoch's steps do not divide evenly.
-        cycle = max(math.floor((step / steps_per_epoch - begin) / piece.every) - 1, 0)
-        while step_of(begin + (cycle + 1) * piece.every, steps_per_epoch) <= step:
-            cycle += 1
-        first = step_of(begin + cycle * piece.every, steps_per_epoch)
-        end = step_of(begin + (cycle + 1) * piece.every, steps_per_epoch)
-    length = end - first
-    if length <= 1:
-        return piece.initial
-    return piece.initial + (piece.final - piece.initial) * (step - first) / (length - 1)
-
-
-def shorten(training: Training, max_epochs: float) -> Training:
-    """The same training in at most `max_epochs` epochs: everything in proportion (`stretch`)."""
-    if max_epochs <= 0:
-        raise RequestError(f"max_epochs is {max_epochs:g}; it must be above 0.")
-    if training.epochs <= max_epochs:
-        return training
-    return stretch(training, max_epochs / training.epochs)
-
-
-def stretch(training: AnyTraining, factor: float) -> AnyTraining:
-    """The same training in `factor` times its epochs.
-
-    Epochs, pruning times, learning-rate pieces and when INT8 ranges are fixed are scaled alike, so
-    that warm-ups, the climb to the target and what follows it keep their shares, and so do the
-    number of pruning steps and their sparsities. `every_steps` and `evaluate_every` stay as they
-    are: the former is a method's own rhythm, and there are more or fewer such steps on the same
-    curve.
-    """
-
-    def scaled(epochs: float | None) -> float | None:
-        return None if epochs is None else epochs * factor
-
-    pruning = training.pruning
-    if pruning is not None:
-        pruning = replace(
-            pruning,
-            start=pruning.start * factor,
-            end=pruning.end * factor,
-            every=scaled(pruning.every),
-            until=scaled(pruning.until),
-        )
-    pieces = [
-        replace(piece, until=piece.until * factor, every=scaled(piece.every))
-        for piece in training.learning_rate
-    ]
-    quantize = training.quantize
-    if quantize is not None:
-        quantize = replace(quantize, observe_until=quantize.observe_until * factor)
-    return replace(
-        training,
-        epochs=training.epochs * factor,
-        learning_rate=pieces,
-        pruning=pruning,
-        quantize=quantize,
-    )

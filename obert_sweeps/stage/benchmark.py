@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..deploy.benchmark import Plan, benchmark, random_inputs
+from ..deploy.benchmark import BenchmarkPlan, benchmark, random_inputs
 from ..deploy.engine_model import EngineModel
 from ..deploy.engines.known import engine_of
 from ..make import make
@@ -46,7 +46,7 @@ def benchmark_stage(
     engines = [engine_of(leaf) for leaf in plan.engines]
     config = check_checkpoint(str(models["start"]))
     report = benchmark(
-        Plan(
+        BenchmarkPlan(
             _sides(models),
             random_inputs(config["vocab_size"]),
             [(batch, length) for batch, length in plan.shapes],

@@ -13,7 +13,8 @@ from ..deploy.sizes import Sizes, table_3_metrics
 from ..identity import hashed_part
 from ..make import make
 from ..model.base import Encoder
-from ..model.quantize import has_ranges, load_ranges, quantize
+from ..model.quantize import quantize
+from ..model.quantized_files import has_ranges, load_ranges
 from ..schema import Runtime, Stage, StageError
 from ..store import Store
 from ..task.base import Task

@@ -2,8 +2,6 @@
 
 from .base import Tracker
 
-__all__ = ["NoTracker"]
-
 
 class NoTracker(Tracker):
     """`tracker=none`."""

@@ -37,11 +37,6 @@ class Ending:
     files: tuple[str, ...] = ()  # of a report, as an artifact
 
 
-def stage_run_id(stage_id: str) -> str:
-    """The run id of a stage: its own id (hexadecimal, so legal there)."""
-    return stage_id
-
-
 def cell_run_id(record: Mapping[str, Any]) -> str:
     """The run id of a cell and seed, as made of the stages named in `record`.
 
@@ -65,7 +60,7 @@ def _hash(key: Any) -> str:
 def stage_opening(stage: Stage) -> dict[str, Any]:
     """id, name, group, job_type, tags and config of a stage's run: of its recipe alone."""
     return {
-        "id": stage_run_id(stage.id),
+        "id": stage.id,  # hexadecimal, so legal there
         "name": stage.name,
         "group": f"{stage.tags.get('task', '?')}/{stage.tags.get('model', '?')}",
         "job_type": stage.tags.get("role") or str(stage.recipe.get("kind", "stage")),
@@ -113,6 +108,7 @@ def stage_ending(result: Mapping[str, Any]) -> Ending:
 
 
 def cell_opening(record: Mapping[str, Any]) -> dict[str, Any]:
+    """As `stage_opening`, of the record that `Tracker.cell` is given."""
     known = ("table", "task", "model", "method", "sparsity", "seed", "stages")
     level = record.get("sparsity")
     if isinstance(level, int | float):
@@ -128,10 +124,12 @@ def cell_opening(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cell_ending(record: Mapping[str, Any]) -> Ending:
+    """What was measured, beside what is published."""
     return Ending({k: record.get(k) for k in ("measured", "published", "difference", "verdict")})
 
 
 def report_opening(report: Mapping[str, Any]) -> dict[str, Any]:
+    """As `stage_opening`, of a report.json."""
     return {
         "id": report_run_id(report),
         "name": "measured beside published",

@@ -25,8 +25,6 @@ from .run_content import (
 from .told import Told, Written, drop, written
 from .wandb_run import WandbRun, forget_service
 
-__all__ = ["WandbRebuilder"]
-
 
 class WandbRebuilder(Rebuilder):
     """Writes the runs of `store` that are not there, not whole, or tell something else.

@@ -26,8 +26,6 @@ from .run_content import (
 from .wandb_rebuild import WandbRebuilder
 from .wandb_run import WandbRun
 
-__all__ = ["WandbTracker"]
-
 _log = logging.getLogger(__name__)
 _MODES = ("offline", "online")
 

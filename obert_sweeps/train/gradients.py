@@ -94,6 +94,19 @@ class GradientSource:
             self.model.train(training)
             torch.set_rng_state(random)
 
+    def held(self, batch_size: int) -> int:
+        """Bytes held beside the tensor at hand, at most, for mini-batches of so many rows.
+
+        These are inputs and output gradients between passes, and the memory of tensors of other
+        sizes. Layers that share their inputs are not told apart, which makes up for padding and
+        for the packed copies of one layer's.
+        """
+        longest = max(len(row["input_ids"]) for row in self.data.train.rows)
+        alone = batch_size * longest * _bytes_a_token(self.layers)
+        sizes = {layer.weight.numel() for layer in self.layers.values()}
+        between = max(alone, min(AT_ONCE * alone, _HELD_BYTES[self.device.type]))
+        return between + 4 * AT_ONCE * (sum(sizes) - max(sizes))
+
     def _groups(
         self, batches: Batches, count: int, layers: Mapping[str, nn.Linear]
     ) -> Iterator[list[int]]:
@@ -103,10 +116,7 @@ class GradientSource:
         without asking. Where others still have a mini-batch and this one none, the number is
         `count` or more.
         """
-        bytes_a_token = sum(
-            4 * (layer.in_features + layer.out_features) for layer in layers.values()
-        )
-        room = _HELD_BYTES[self.device.type] // max(bytes_a_token, 1)
+        room = _HELD_BYTES[self.device.type] // max(_bytes_a_token(layers), 1)
         group: list[int] = []
         held = 0
         for first in range(0, count, self.group.size):
@@ -168,3 +178,8 @@ class GradientSource:
 
         with torch.autocast(self.device.type, enabled=False):
             return uses_of(self.model, layers, loss)
+
+
+def _bytes_a_token(layers: Mapping[str, nn.Linear]) -> int:
+    """Of the layers' inputs and output gradients."""
+    return sum(4 * (layer.in_features + layer.out_features) for layer in layers.values())

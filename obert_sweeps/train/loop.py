@@ -172,6 +172,7 @@ def prune(run: Run, state: State, step: int) -> None:
             group=run.group,
             memory=run.memory,
             scratch=run.scratch,
+            held=gradients.held,
         )
     )
     if run.rewind is not None:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ..schema import LearningRatePiece, StageError, Training
-from ..sparsity.schedule import learning_rate
 from .adamax import Adamax
+from .learning_rate import learning_rate
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_bert import VOCABULARY
 
 from obert_sweeps.deploy.agreement import FLOAT, INT8, REDUCED, difference, tolerance
-from obert_sweeps.deploy.benchmark import Plan, benchmark, random_inputs
+from obert_sweeps.deploy.benchmark import BenchmarkPlan, benchmark, random_inputs
 from obert_sweeps.deploy.engines.base import Arrays, Engine, Outcome
 from obert_sweeps.deploy.engines.onnx_runtime import OnnxRuntime
 from obert_sweeps.deploy.engines.openvino_cpu import OpenVino
@@ -68,10 +68,12 @@ class Absent(OnnxRuntime):
         return "make absent"
 
 
-def plan_of(exports: Exports, **more: Any) -> Plan:
+def plan_of(exports: Exports, **more: Any) -> BenchmarkPlan:
     shapes = more.pop("shapes", [(4, 10)])
     inputs = random_inputs(VOCABULARY)
-    return Plan({"dense": exports.dense, "compressed": exports.compressed}, inputs, shapes, **more)
+    return BenchmarkPlan(
+        {"dense": exports.dense, "compressed": exports.compressed}, inputs, shapes, **more
+    )
 
 
 def test_both_models_are_timed_in_turn_and_warm_ups_do_not_count(exports: Exports) -> None:

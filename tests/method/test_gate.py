@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from gated_layers import Layers, draw
+from resumed import whole_and_resumed
 from safetensors.torch import load_file
 from tiny_bert import Toy, data_of
 from tiny_run import CPU, TRAINING, a_run
@@ -24,7 +25,7 @@ from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
 from obert_sweeps.train.evaluate import evaluate
 from obert_sweeps.train.loop import Run, train
-from obert_sweeps.train.state import State, seed_everything
+from obert_sweeps.train.state import State
 
 LEVEL = 0.8
 TIMES = PruningTimes(start=0.8, end=3.2, until=5, every_steps=1)  # five optimiser steps an epoch
@@ -66,29 +67,7 @@ def test_training_reaches_the_level_and_leaves_a_plain_model(name: str) -> None:
 @each
 @pytest.mark.parametrize("at", [2, 12, 24])
 def test_a_saved_state_goes_on_bit_for_bit(name: str, tmp_path: Path, at: int) -> None:
-    run, whole = begun(name)
-    run.checkpoint_seconds = 0.0
-    saved: list[int] = []
-
-    def save(state: State) -> None:
-        if state.step == at and not saved:
-            state.save(tmp_path, "id")
-            saved.append(at)
-
-    run.checkpoint = save
-    train(run, whole)
-    assert saved
-    run, again = begun(name)
-    seed_everything(999)
-    again.load(tmp_path, "id")
-    train(run, again)
-    for a, b in ((whole.model, again.model), (whole.method, again.method)):
-        expected, found = a.state_dict(), b.state_dict()
-        assert expected.keys() == found.keys()
-        for key, value in expected.items():
-            same = torch.equal(value, found[key]) if torch.is_tensor(value) else value == found[key]
-            assert same, key
-    assert all(torch.equal(k, again.masks.keep[n]) for n, k in whole.masks.keep.items())
+    whole_and_resumed(lambda: begun(name), at, tmp_path)
 
 
 @each

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gated_layers import Layers, draw, finite_difference, sigmoid, top
+from gated_layers import Layers, check_gradient, draw, price_of, sigmoid, top
 
 from obert_sweeps.method.l0 import L0
 from obert_sweeps.schema import RequestError
@@ -41,9 +41,7 @@ def test_scores_start_at_gates_open_nine_times_in_ten() -> None:
 def test_the_expected_density_is_the_share_of_open_gates(score: float) -> None:
     method = L0(penalty_weight=1.0)
     Layers(method, [np.full((2, 3), score)])
-    price = method.penalty()
-    assert price is not None
-    density = float(price.detach())
+    density = float(price_of(method).detach())
     # P(g > 0) = P(logit(u) > (2/3) logit(1/12) - S), with the logistic distribution's formula.
     assert density == pytest.approx(1 - sigmoid(np.array(2 / 3 * SHUT - score)), rel=1e-12)
     found = (drawn(score) > 0).mean()
@@ -69,20 +67,9 @@ def test_the_price_is_a_mean_over_layers_of_means_and_has_the_gradient_of_differ
     method = L0(penalty_weight=125.0)
     scores = draw(1, (3, 4), (8, 20))
     Layers(method, scores)
-
-    def price() -> torch.Tensor:
-        penalty = method.penalty()
-        assert penalty is not None
-        return penalty
-
     means = [sigmoid(score - 2 / 3 * SHUT).mean() for score in scores]
-    assert float(price().detach()) == pytest.approx(125 * np.mean(means), rel=1e-12)
-    price().backward()
-    for parameter in method.scores:
-        for index in ((0, 0), (2, 3)):
-            assert parameter.grad is not None
-            expected = finite_difference(price, parameter, index)
-            assert float(parameter.grad[index]) == pytest.approx(expected, rel=1e-5)
+    assert float(price_of(method).detach()) == pytest.approx(125 * np.mean(means), rel=1e-12)
+    check_gradient(lambda: price_of(method), method.scores, [(0, 0), (2, 3)], rel=1e-5)
 
 
 def test_gradients_through_the_gates_are_those_of_differences() -> None:
@@ -94,12 +81,8 @@ def test_gradients_through_the_gates_are_those_of_differences() -> None:
     def loss() -> torch.Tensor:
         return torch.sin(layer(x)).sum()
 
-    loss().backward()
-    for parameter in (method.scores[0], layer.weight):
-        for index in ((0, 0), (1, 2), (3, 5)):
-            assert parameter.grad is not None
-            expected = finite_difference(loss, parameter, index)
-            assert float(parameter.grad[index]) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+    parameters = (method.scores[0], layer.weight)
+    check_gradient(loss, parameters, [(0, 0), (1, 2), (3, 5)], rel=1e-5, abs=1e-9)
 
 
 def test_gates_of_evaluation_follow_the_formula_and_draw_nothing() -> None:

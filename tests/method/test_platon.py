@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from resumed import whole_and_resumed
 from tiny_run import TRAINING, a_run
 
 from obert_sweeps.method.base import PruneStep
 from obert_sweeps.method.platon import Platon
 from obert_sweeps.schema import PruningTimes, RequestError, StageError
 from obert_sweeps.train.loop import Run, train
-from obert_sweeps.train.state import State, seed_everything
+from obert_sweeps.train.state import State
 
 LEVEL = 0.8
 START, END, STEPS = 4, 18, 30  # five optimiser steps an epoch
@@ -157,26 +158,7 @@ def test_a_saved_state_goes_on_bit_for_bit(tmp_path: Path, at: int) -> None:
         run, state, _ = a_run(GRADUAL, LEVEL, rows=40, method=Platon(window=3), dropout=0.2)
         return run, state
 
-    run, whole = make()
-    run.checkpoint_seconds = 0.0
-    saved: list[int] = []
-
-    def save(state: State) -> None:
-        if state.step == at and not saved:
-            state.save(tmp_path, "id")
-            saved.append(at)
-
-    run.checkpoint = save
-    train(run, whole)
-    run, again = make()
-    seed_everything(999)
-    again.load(tmp_path, "id")
-    train(run, again)
-    for a, b in ((whole.model, again.model), (whole.method, again.method)):
-        expected, found = a.state_dict(), b.state_dict()
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert all(torch.equal(k, again.masks.keep[n]) for n, k in whole.masks.keep.items())
+    whole_and_resumed(make, at, tmp_path)
 
 
 def test_before_a_window_has_ended_nothing_goes_and_the_last_step_is_refused() -> None:

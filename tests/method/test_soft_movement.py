@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from gated_layers import Layers, draw, finite_difference, sigmoid, top
+from gated_layers import Layers, check_gradient, draw, price_of, sigmoid, top
 
 from obert_sweeps.method.soft_movement import SoftMovement
 from obert_sweeps.schema import PruningTimes, RequestError
@@ -79,18 +78,7 @@ def test_threshold_and_price_follow_the_published_schedule() -> None:
 
 def test_the_price_s_gradient_is_that_of_finite_differences() -> None:
     method = at(0.6, draw(4, (3, 4), (2, 16)), penalty_weight=50).method
-
-    def price() -> torch.Tensor:
-        penalty = method.penalty()
-        assert penalty is not None
-        return penalty
-
-    price().backward()
-    for parameter in method.scores:
-        for index in ((0, 0), (1, 3)):
-            assert parameter.grad is not None
-            expected = finite_difference(price, parameter, index)
-            assert float(parameter.grad[index]) == pytest.approx(expected, rel=1e-6)
+    check_gradient(lambda: price_of(method), method.scores, [(0, 0), (1, 3)], rel=1e-6)
 
 
 @pytest.mark.parametrize("level", [0.3, 0.9])

@@ -23,12 +23,11 @@ from obert_sweeps.model.quantize import (
     attention,
     calibrate,
     is_quantized,
-    load_ranges,
     observe,
-    plain_weights,
     quantize,
     ranges,
 )
+from obert_sweeps.model.quantized_files import load_ranges, plain_weights
 from obert_sweeps.schema import StageError
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.train.batches import inputs

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obert_sweeps.schema import RequestError, StageError
-from obert_sweeps.sparsity.pattern import Block, Dense, NofM, Unstructured, pattern_named
+from obert_sweeps.sparsity.pattern import Block, DensePattern, NofM, Unstructured, pattern_named
 
 SHAPES = {"a": (3, 8), "b": (5, 4), "c": (2, 16)}
 
@@ -160,9 +160,9 @@ def test_n_of_m_by_importance_removes_the_smallest_of_each_group():
 
 def test_dense_keeps_everything():
     costs = importances(0)
-    assert all(bool(k.all()) for k in Dense().select(costs, 0.0).values())
+    assert all(bool(k.all()) for k in DensePattern().select(costs, 0.0).values())
     with pytest.raises(StageError, match="dense pattern"):
-        Dense().select(costs, 0.5)
+        DensePattern().select(costs, 0.5)
 
 
 @pytest.mark.parametrize("name", ["dense", "unstructured", "block4", "2of4"])

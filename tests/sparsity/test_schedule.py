@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obert_sweeps.schema import LearningRatePiece, PruningTimes, RequestError, Training
-from obert_sweeps.sparsity.schedule import cubic, learning_rate, pruning_steps, shorten, step_of
+from obert_sweeps.schema import PruningTimes, RequestError
+from obert_sweeps.sparsity.schedule import cubic, pruning_steps, step_of
 
 # methods.md 1.5: printed to four places
 PUBLISHED = [
@@ -141,41 +141,6 @@ def test_every_task_has_platons_published_numbers_of_steps(project_root):
         assert max(abs(steps[t] - expected[t]) for t in steps) < 1e-9
 
 
-@given(
-    start=st.floats(0, 5),
-    ramp=st.floats(0, 10),
-    tail=st.floats(0.1, 5),
-    every=st.integers(1, 40),
-    level=st.floats(0.1, 1.0),
-    per_epoch=st.integers(1, 500),
-    factor=st.floats(0.05, 1.0),
-)
-def test_pruning_by_steps_keeps_its_shape_however_short(
-    start, ramp, tail, every, level, per_epoch, factor
-):
-    epochs = start + ramp + tail
-    times = PruningTimes(start, start + ramp, initial=0.05, until=epochs, every_steps=every)
-    long = Training(epochs, 8, [LearningRatePiece(epochs, 1e-4, 0.0)], pruning=times)
-    short = shorten(long, epochs * factor)
-    total = step_of(short.epochs, per_epoch)
-    try:
-        steps = pruning_steps(short.pruning, level, per_epoch, total)
-    except RequestError:
-        assert total == 0 or step_of(short.pruning.end, per_epoch) >= total
-        return
-    points, levels = list(steps), list(steps.values())
-    assert points == sorted(points) and points[-1] == total - 1
-    assert levels == sorted(levels) and levels[-1] == level
-    first, end = (step_of(e * factor, per_epoch) for e in (start, start + ramp))
-    assert points[0] == first and steps[end] == level
-    assert all(p % every == 0 for p in points if p not in (first, end, total - 1))
-    assert set(range(every * -(-first // every), total, every)) <= set(points)
-    for step in points:
-        if step < end:  # the level is that of the same share of the climb
-            share = (step - first) / (end - first)
-            assert steps[step] == pytest.approx(0.05 + (level - 0.05) * (1 - (1 - share) ** 3))
-
-
 @pytest.mark.parametrize(
     ("times", "level", "per_epoch", "total", "said"),
     [
@@ -203,116 +168,6 @@ def test_what_does_not_fit_is_refused(times, level, per_epoch, total, said):
 def test_halves_go_upwards():
     assert [step_of(e, 2) for e in (0.25, 0.75, 1.25, 1.75)] == [1, 2, 3, 4]
     assert step_of(3 * 0.1, 10) == 3
-
-
-# ---- learning rate
-
-
-def gradual() -> list[LearningRatePiece]:
-    return [
-        LearningRatePiece(until=2, initial=8e-5, final=8e-6),
-        LearningRatePiece(until=30, initial=8e-5, final=8e-6, every=4),
-    ]
-
-
-def test_a_line_has_both_its_ends():
-    piece = [LearningRatePiece(until=3, initial=3.0, final=0.0)]
-    rates = [learning_rate(piece, step, 4) for step in range(12)]
-    assert rates == pytest.approx([3.0 - 3.0 * i / 11 for i in range(12)])
-    assert learning_rate(piece, 50, 4) == rates[-1]
-
-
-def test_cycles_restart_at_the_pruning_steps_and_reach_the_final_rate():
-    per_epoch = 7
-    pruned = pruning_steps(PruningTimes(2, 26, 4, 0.7), 0.9, per_epoch, 30 * per_epoch)
-    for step in pruned:
-        assert learning_rate(gradual(), step, per_epoch) == 8e-5
-        assert learning_rate(gradual(), step - 1, per_epoch) == pytest.approx(8e-6)
-    assert learning_rate(gradual(), 30 * per_epoch - 1, per_epoch) == pytest.approx(8e-6)
-
-
-@given(
-    per_epoch=st.integers(4, 333),
-    every=st.sampled_from([0.25, 0.3, 0.5, 0.7, 1.0, 4.0]),
-    begin=st.sampled_from([0.0, 0.1, 2.0]),
-    count=st.integers(2, 9),
-)
-def test_cycles_keep_to_pruning_steps_when_epochs_do_not_divide(per_epoch, every, begin, count):
-    end = begin + every * count
-    pieces = [LearningRatePiece(until=end, initial=1.0, final=0.5, every=every)]
-    if begin:
-        pieces.insert(0, LearningRatePiece(until=begin, initial=1.0, final=0.5))
-    times = PruningTimes(begin, begin + every * (count - 1), every)
-    pruned = pruning_steps(times, 0.9, per_epoch, step_of(end, per_epoch) + 1)
-    rates = [learning_rate(pieces, step, per_epoch) for step in range(step_of(end, per_epoch))]
-    jumps = {i for i in range(1, len(rates)) if rates[i] > rates[i - 1]}
-    lengths = [b - a for a, b in zip(list(pruned), list(pruned)[1:], strict=False)]
-    if min([*lengths, len(rates) - max(pruned)]) > 1:
-        expected = set(pruned) - {0}
-        if begin and step_of(begin, per_epoch) == 1:
-            expected -= {1}  # the first piece is one step long and has no fall to jump back from
-        assert jumps == expected
-    assert all(0.5 <= rate <= 1.0 for rate in rates)
-
-
-def test_a_trailing_part_of_a_cycle_is_cut_off_on_its_line():
-    pieces = [LearningRatePiece(until=2.5, initial=1.0, final=0.0, every=1)]
-    whole = [learning_rate(pieces, step, 10) for step in range(10)]
-    assert [learning_rate(pieces, step, 10) for step in range(20, 25)] == pytest.approx(whole[:5])
-    assert learning_rate(pieces, 25, 10) == pytest.approx(whole[4])
-
-
-def test_a_cycle_of_one_step_has_the_initial_rate():
-    assert learning_rate([LearningRatePiece(1, 0.5, 0.0, every=0.5)], 1, 2) == 0.5
-
-
-@pytest.mark.parametrize(
-    "pieces",
-    [
-        [],
-        [LearningRatePiece(2, 1, 0), LearningRatePiece(2, 1, 0)],
-        [LearningRatePiece(4, 1, 0, every=0)],
-    ],
-)
-def test_impossible_pieces_are_refused(pieces):
-    with pytest.raises(RequestError):
-        learning_rate(pieces, 5, 2)
-
-
-# ---- shorten
-
-
-def training() -> Training:
-    return Training(
-        epochs=30,
-        batch_size=16,
-        learning_rate=gradual(),
-        pruning=PruningTimes(2, 26, 4, 0.7),
-        evaluate_every=1.0,
-    )
-
-
-def test_shortened_training_keeps_its_shape():
-    long, short = training(), shorten(training(), 3)
-    assert short.epochs == 3 and short.evaluate_every == 1.0
-    assert short.pruning == PruningTimes(*map(pytest.approx, (0.2, 2.6, 0.4, 0.7)))
-    before = pruning_steps(long.pruning, 0.9, 100, 3000)
-    after = pruning_steps(short.pruning, 0.9, 1000, 3000)
-    assert list(after) == list(before)
-    assert list(after.values()) == pytest.approx(list(before.values()))
-    for step in range(0, 3000, 37):
-        assert learning_rate(short.learning_rate, step, 1000) == pytest.approx(
-            learning_rate(long.learning_rate, step, 100)
-        )
-    assert long == training()  # the original is untouched
-
-
-def test_shortening_leaves_what_is_short_enough():
-    assert shorten(training(), 30) == training()
-    one_shot = Training(0, 16, [], pruning=PruningTimes(0, 0))
-    assert shorten(one_shot, 1) == one_shot
-    with pytest.raises(RequestError):
-        shorten(training(), 0)
 
 
 def test_the_schedule_needs_no_torch(project_root):

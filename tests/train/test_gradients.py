@@ -17,6 +17,7 @@ from obert_sweeps.schema import StageError
 from obert_sweeps.train import gradients as module
 from obert_sweeps.train.batches import Batch, inputs
 from obert_sweeps.train.gradients import GradientSource
+from obert_sweeps.train.grouped import GroupedGradients
 from obert_sweeps.worker_group import WorkerGroup
 
 CPU = torch.device("cpu")
@@ -237,6 +238,32 @@ def test_nothing_is_differentiated_below_the_lowest_layer_asked_for(trained: boo
     drawn(given_, 2, 4, layers=chosen)
     assert list(carried.values()) == [False, False, True]
     assert all(p.requires_grad == trained for p in model.parameters())
+
+
+@pytest.mark.parametrize("held_tokens", [1, 200, 10**6])
+def test_no_more_is_held_than_a_pruning_step_is_told(
+    held_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(module._HELD_BYTES, "cpu", held_tokens * BYTES_A_TOKEN)
+    monkeypatch.setitem(module._PASS_TOKENS, "cpu", 60)
+    found: list[int] = []
+
+    class Watched(GroupedGradients):
+        def take(self, name: str, weight: Tensor) -> Tensor:
+            uses = [use for one, _, _ in self._passes for same in one.values() for use in same]
+            held = [tensor for use in uses for tensor in use]
+            gradients = super().take(name, weight)
+            memory = [tensor.untyped_storage() for tensor in (*held, *self._buffers.values())]
+            total = sum({m.data_ptr(): m.nbytes() for m in memory}.values())
+            found.append(total - gradients.nbytes)
+            return gradients
+
+    monkeypatch.setattr(module, "GroupedGradients", Watched)
+    task = Toy(rows=64)
+    given = source(task, model_of(task))
+    for _ in given(40, 4):
+        pass
+    assert given.held(4) / 3 < max(found) <= given.held(4)
 
 
 @pytest.mark.parametrize("stop_at", [1, 3])

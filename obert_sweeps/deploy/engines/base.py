@@ -45,7 +45,7 @@ class Watch:
 
 
 @dataclass
-class Products:
+class ProductCounts:
     """How many matrix products of the optimised graph run in integers, and how many do not."""
 
     integer: int

@@ -19,6 +19,7 @@ import numpy as np
 
 
 def send(pipe: IO[bytes], message: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a message and its arrays."""
     announced = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
     pipe.write(json.dumps({**message, "arrays": announced}).encode() + b"\n")
     for array in arrays.values():

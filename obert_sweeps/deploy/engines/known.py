@@ -53,6 +53,7 @@ def check_engine(leaf: Mapping[str, Any]) -> None:
 
 
 def class_of(name: str) -> type[Engine]:
+    """The class of one of ENGINES."""
     known = ENGINES[name]
     kind: type[Engine] = getattr(
         importlib.import_module(f".{known.module}", __package__), known.kind

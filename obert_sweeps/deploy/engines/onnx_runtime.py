@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .base import Arrays, Engine, Outcome, Products, Watch, onnx_file, ordered, unreadable
+from .base import Arrays, Engine, Outcome, ProductCounts, Watch, onnx_file, ordered, unreadable
 
 INSTALL = "pip install -c constraints.txt -e '.[deploy]'"
 INTEGER = {"MatMulInteger", "MatMulIntegerToFloat", "QLinearMatMul", "DynamicQuantizeMatMul"}
@@ -52,7 +52,7 @@ class OnnxRuntime(Engine):
             "products": self.products().as_dict(),
         }
 
-    def products(self) -> Products:
+    def products(self) -> ProductCounts:
         """Counted in the graph as ONNX Runtime has optimised it."""
         import onnx
 
@@ -61,7 +61,7 @@ class OnnxRuntime(Engine):
             self._session(optimised)
             graph = onnx.load(str(optimised)).graph
         kinds = [node.op_type for node in graph.node]
-        return Products(
+        return ProductCounts(
             integer=sum(kind in INTEGER for kind in kinds),
             floating=sum(kind in FLOATING for kind in kinds),
         )

@@ -10,7 +10,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .base import OUTPUTS, Arrays, Engine, Outcome, Products, Watch, onnx_file, ordered, unreadable
+from .base import (
+    OUTPUTS,
+    Arrays,
+    Engine,
+    Outcome,
+    ProductCounts,
+    Watch,
+    onnx_file,
+    ordered,
+    unreadable,
+)
 from .onnx_runtime import INSTALL
 
 PRODUCTS = {"FullyConnected", "MatMul", "ScaledDotProductAttention"}
@@ -74,7 +84,7 @@ class OpenVino(Engine):
             "products": self.products().as_dict(),
         }
 
-    def products(self) -> Products:
+    def products(self) -> ProductCounts:
         """By the precision of each product's kernel in the compiled model."""
         precisions = []
         for node in self.model.get_runtime_model().get_ordered_ops():
@@ -82,7 +92,7 @@ class OpenVino(Engine):
             if _text(facts, "layerType") in PRODUCTS:
                 precisions.append(_text(facts, "runtimePrecision"))
         integer = sum(precision in ("u8", "i8") for precision in precisions)
-        return Products(integer=integer, floating=len(precisions) - integer)
+        return ProductCounts(integer=integer, floating=len(precisions) - integer)
 
     def close(self) -> None:
         self.request = self.model = None

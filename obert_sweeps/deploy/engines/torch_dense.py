@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -164,8 +163,3 @@ def checkpoint(folder: Path) -> Any:
         raise StageError(
             f"torch cannot load the checkpoint in {folder}: {error}. Export the model again."
         ) from error
-
-
-def as_arrays(batch: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """A batch's model inputs as an engine takes them."""
-    return {name: batch[name].cpu().numpy() for name in INPUTS}

@@ -52,8 +52,7 @@ class Rounding:
     ) -> None:
         """Count float32 sums of k products of `blocks`, or make them exact.
 
-        below, corner: as Products gives them. seen: gradients so
-        far, the k included.
+        below, corner: as Products gives them. seen: gradients so far, the k included.
         """
         left = below[..., : corner.shape[-1]]  # stands for what is above the diagonal as well
         size = _squared_norm(below) + _squared_norm(left) + _squared_norm(corner)

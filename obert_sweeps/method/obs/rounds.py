@@ -55,7 +55,7 @@ Round = list[Segment]
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """What is in memory when."""
 
     together: list[list[Round]]
@@ -96,18 +96,21 @@ def plan_rounds(
     scope: Scope,
     budget: int,
     *,
+    held: int = 0,
     workers: int = 1,
     device: str = "cpu",
-) -> Plan:
+) -> MemoryPlan:
     """Divide layers of `sizes` weights, by name and in order, into rounds that fit `budget` bytes.
 
-    A layer is cut only where it does not fit alone. StageError if not even one block fits.
+    `held`: bytes of these that the source of gradients has for itself. A layer is cut only where
+    it does not fit alone. StageError if not even one block fits.
     """
     per_block = 8 * block_size * (block_size + 1) // 2 + 32
-    room = budget - _beside(sizes, pattern, scope, workers) - _WORKSPACE.get(device, 16 << 20)
-    fit = room // per_block  # blocks a worker
+    workspace = _WORKSPACE.get(device, _WORKSPACE["cpu"])
+    beside = _beside(sizes, pattern, scope, workers, held) + workspace
+    fit = (budget - beside) // per_block  # blocks a worker
     if fit < 1:
-        needed = (budget - room + per_block) / 2**30
+        needed = (beside + per_block) / 2**30
         raise StageError(
             f"an OBS step of these layers needs at least {needed:.3f} GiB a worker beside the"
             f" model, {budget / 2**30:.3f} GiB are free. Set cluster.memory_gb to more (null:"
@@ -126,28 +129,30 @@ def plan_rounds(
             else:
                 rounds.append([segment])
                 load.append(share)
-    return Plan(
+    return MemoryPlan(
         _together(rounds, pattern, scope), max(load) * per_block, sum(load) * per_block, budget
     )
 
 
 def _together(rounds: list[Round], pattern: Pattern, scope: Scope) -> list[list[Round]]:
-    if len(pattern.candidates) > 1:  # each group chooses among its own candidates
+    if not pattern.groups_compete:  # each group chooses among its own candidates
         return [[single] for single in rounds]
     if scope == "global":
         return [rounds]
     return [list(same) for _, same in groupby(rounds, key=lambda r: r[0].layer)]
 
 
-def _beside(sizes: Mapping[str, int], pattern: Pattern, scope: Scope, workers: int) -> int:
+def _beside(
+    sizes: Mapping[str, int], pattern: Pattern, scope: Scope, workers: int, held: int
+) -> int:
     """Bytes a step holds beside inverses.
 
-    Weights as they were and will be, masks, costs, and the larger of the gradients at hand and the
-    work of choosing.
+    Weights as they were and will be, masks, costs, and the larger of the gradients at hand, with
+    what their source holds, and the work of choosing.
     """
     total, largest = sum(sizes.values()), max(sizes.values())
     sets = len(pattern.candidates) / pattern.size  # a weight
-    ranked = total if scope == "global" and len(pattern.candidates) == 1 else largest
+    ranked = total if scope == "global" and pattern.groups_compete else largest
     copies = 1 if workers == 1 else 3  # drawn, sent, received
-    gradients = 4 * AT_ONCE * largest * copies
+    gradients = held + 4 * AT_ONCE * largest * copies
     return int(9 * total + 4 * sets * total + max(gradients, _CHOICE * sets * ranked))

@@ -21,7 +21,7 @@ from ...sparsity.pattern import Scope
 from ..base import PruneStep
 from . import surgery
 from .fisher import FisherInverse
-from .rounds import Plan, Round, Segment
+from .rounds import MemoryPlan, Round, Segment
 from .scratch import Scratch, StoredInverse
 
 Update = Literal["simultaneous", "joint"]
@@ -43,7 +43,7 @@ class ObsStep:
     """`run` computes weights and masks for a sparsity; the model and its masks are only read."""
 
     def __init__(
-        self, step: PruneStep, how: Settings, plan: Plan, level: float, draw: int = 0
+        self, step: PruneStep, how: Settings, plan: MemoryPlan, level: float, draw: int = 0
     ) -> None:
         self.step = step
         self.how = how
@@ -140,7 +140,7 @@ class ObsStep:
     ) -> dict[Segment, Tensor]:
         """The costs of whole segments, (1, n / size) or (1, n / size, candidates)."""
         pattern, found = self.step.pattern, {}
-        shape = (1, -1) if len(pattern.candidates) == 1 else (1, -1, len(pattern.candidates))
+        shape = (1, -1) if pattern.groups_compete else (1, -1, len(pattern.candidates))
         for segment in segments:
             weight = self._own(segment).of(self.old_weights[segment.layer])
             mine = weight.new_empty(0, dtype=torch.float32)
@@ -160,15 +160,14 @@ class ObsStep:
         by_layer: dict[str, list[Segment]] = {}
         for segment in costs:
             by_layer.setdefault(segment.layer, []).append(segment)
-        joined, keep = {}, {}
+        wholes, joined, keep = {}, {}, {}
         for name, segments in by_layer.items():
             parts = [costs.pop(segment) for segment in segments]
             joined[name] = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-            whole = Segment(name, segments[0].begin, segments[-1].end)
-            keep[name] = whole.of(self.old_keep[name]).unsqueeze(0)
+            wholes[name] = Segment(name, segments[0].begin, segments[-1].end)
+            keep[name] = wholes[name].of(self.old_keep[name]).unsqueeze(0)
         kept = self.step.pattern.select(joined, self.level, self.how.scope, keep)
-        for name, segments in by_layer.items():
-            whole = Segment(name, segments[0].begin, segments[-1].end)
+        for name, whole in wholes.items():
             whole.of(self.keep[name]).copy_(kept[name][0])
 
     def _update(self, segments: Round, inverses: Mapping[Segment, surgery.InverseBlocks]) -> None:

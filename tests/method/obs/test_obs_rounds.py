@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from obs_budget import block_bytes, budget_for
 
-from obert_sweeps.method.obs.rounds import Plan, Segment, plan_rounds
+from obert_sweeps.method.obs.rounds import MemoryPlan, Segment, plan_rounds
 from obert_sweeps.schema import StageError
 from obert_sweeps.sparsity.pattern import pattern_named
 
@@ -29,7 +29,7 @@ BERT_LARGE = {
 }
 
 
-def rounds_of(plan: Plan) -> list[list[Segment]]:
+def rounds_of(plan: MemoryPlan) -> list[list[Segment]]:
     return [segments for rounds in plan.together for segments in rounds]
 
 

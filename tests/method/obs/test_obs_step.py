@@ -183,6 +183,13 @@ def test_what_is_decided_within_a_round_needs_no_second_pass(pattern: str, scope
     assert run.source.asked == [(0, ("a",)), (0, ("b", "c"))]
 
 
+def test_what_the_gradients_hold_is_left_to_them() -> None:
+    memory = memory_for("2of4", 12, "global", 20)
+    method = method_of(12, grad_batch_size=5)
+    run = Pruned("2of4", memory=memory + 50_000, held=lambda rows: 10_000 * rows).by(method)
+    assert run.source.asked == [(0, ("a",)), (0, ("b", "c"))]
+
+
 def test_recomputations_in_rounds_are_those_in_one(tmp_path: Path) -> None:
     method = method_of(10, num_recomputations=3)
     expected = Pruned("unstructured").by(method)
