@@ -42,7 +42,6 @@ from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
 from obert_sweeps.task.base import Task
 from obert_sweeps.train.batches import Data
-from obert_sweeps.train.distill import distillation_loss
 from obert_sweeps.train.evaluate import row_logits
 from obert_sweeps.train.journal import Journal
 from obert_sweeps.train.loop import Run, timetable, train
@@ -99,7 +98,7 @@ def setting(args: argparse.Namespace) -> Setting:
 
     def model(seed: int) -> nn.Module:
         torch.manual_seed(seed)
-        made = encoder.build(task.head, task.num_labels)
+        made = encoder.build(task.head.name, task.num_labels)
         for part in made.modules():
             if isinstance(part, nn.Dropout):
                 part.p = args.dropout
@@ -128,9 +127,9 @@ def fill(at: Setting, file: Path) -> float:
         at.data.pad_token_id,
         at.device,
         at.precision,
-        read=lambda outputs, _: at.task.logits(outputs),
+        read=lambda outputs, _: at.task.head.logits(outputs),
     )
-    save_logits(file, said, at.task.head == "span", "benchmark")
+    save_logits(file, said, at.task.head.per_token, "benchmark")
     return at.seconds_since(begun)
 
 
@@ -196,10 +195,9 @@ class Distilling(Trainer):
         given = {name: tensor for name, tensor in inputs.items() if name not in labels}
         outputs = model(**given)
         with torch.no_grad():
-            taught = self.at.task.logits(self.at.teacher(**given))
-        student = self.at.task.logits(outputs)
-        loss = distillation_loss(
-            student, taught, TEMPERATURE, self.at.task.head, given["attention_mask"]
+            taught = self.at.task.head.logits(self.at.teacher(**given))
+        loss = self.at.task.head.distillation_loss(
+            self.at.task.head.logits(outputs), taught, TEMPERATURE, given["attention_mask"]
         )
         self.losses.append(loss.detach())
         return loss
@@ -225,7 +223,7 @@ def example(at: Setting, row: dict[str, Any], length: int | None) -> dict[str, A
         "attention_mask": [1] * len(ids) + [0] * fill,
         "token_type_ids": [int(i) for i in row["token_type_ids"]] + [0] * fill,
     }
-    if at.task.head == "span":
+    if at.task.head.name == "span":
         start, end = row["labels"]
         return {**found, "start_positions": int(start), "end_positions": int(end)}
     return {**found, "labels": row["labels"]}

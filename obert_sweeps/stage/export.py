@@ -77,7 +77,7 @@ def export_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | Non
 
 def _load(folder: Path, encoder: Encoder, task: Task, tokens: int) -> Any:
     """A trained model, in INT8 if it was trained in that, in eval mode."""
-    model = encoder.build(task.head, task.num_labels, tokens, str(folder), new_head=False)
+    model = encoder.build(task.head.name, task.num_labels, tokens, str(folder), new_head=False)
     if has_ranges(folder):
         quantize(model)
         load_ranges(model, folder)

@@ -75,10 +75,10 @@ class Asked:
             self.device,
             self.precision,
             group=self.group,
-            read=lambda outputs, _: self.task.logits(outputs),
+            read=lambda outputs, _: self.task.head.logits(outputs),
         )
         if part is not None:
-            save_logits(part / FILE, said, self.task.head == "span", self.identity())
+            save_logits(part / FILE, said, self.task.head.per_token, self.identity())
 
 
 def teacher_logits_stage(

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from obert_sweeps.schema import RequestError, StageError
 from obert_sweeps.task.base import Features, Task
 from obert_sweeps.task.corpus import Corpus, Line
+from obert_sweeps.task.heads import Batch, Logits, MaskedLanguage
 from obert_sweeps.task.masking import IGNORED, Vocabulary, mask_tokens
 from obert_sweeps.task.padding import model_inputs, padded
 from obert_sweeps.task.word_tokenizer import word_tokenizer
@@ -33,7 +34,7 @@ class Mlm(Task):
     of the hub beside `hub`. Raises RequestError for values out of range or no texts.
     """
 
-    head = "mlm"
+    head = MaskedLanguage()
     num_labels = 0
     metrics = METRICS
     evaluation_splits = ("validation",)
@@ -119,7 +120,7 @@ class Mlm(Task):
 
     def collate(
         self, rows: list[dict[str, Any]], pad_token_id: int, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    ) -> Batch:
         """`labels` is (B, L): the token where one is to be predicted, -100 elsewhere."""
         batch = model_inputs(rows, pad_token_id)
         if all("labels" in row for row in rows):
@@ -132,25 +133,16 @@ class Mlm(Task):
         )
         return batch
 
-    def logits(self, outputs: Any) -> tuple[Tensor, ...]:
-        """(B, L, V)"""
-        return (outputs.logits,)
-
-    def predictions(self, outputs: Any, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    def predictions(self, outputs: Any, batch: Batch) -> Logits:
         """Nats and 0 or 1 for right, (B, L) each, 0 where nothing is predicted: not (B, L, V)."""
         logits, labels = outputs.logits.float(), batch["labels"]
         nats = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
         return nats, (logits.argmax(-1) == labels).float()
 
-    def loss(self, outputs: Any, batch: dict[str, Tensor]) -> Tensor:
-        """Nats a predicted token."""
-        labels = batch["labels"].view(-1)
-        return F.cross_entropy(outputs.logits.view(len(labels), -1), labels, ignore_index=IGNORED)
-
-    def score(self, features: Features, logits: list[tuple[Tensor, ...]]) -> dict[str, float]:
+    def score(self, features: Features, logits: list[Logits]) -> dict[str, float]:
         """loss and unigram_loss in nats a predicted token, accuracy in per cent.
 
-        Each row of `logits` is what `predictions` gave, or `logits` alone.
+        Each row of `logits` is what `predictions` gave, or logits alone.
         """
         all_labels, unigram = features.references
         nats, right, count = 0.0, 0.0, 0

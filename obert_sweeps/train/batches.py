@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..task.base import Features, Task
+from ..task.heads import Batch
 from ..task.masking import IGNORED
 
-Batch = dict[str, Tensor]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a model is called with
 
 
@@ -165,20 +165,6 @@ def grouped(
         for place in torch.randperm(len(batches), generator=generator).tolist():
             found += batches[place]
     return [*found, *order[whole:]]
-
-
-def counted(head: str, batch: Batch) -> int:
-    """What the mean hard-label loss of a batch is a mean over: rows; masked tokens in MLM."""
-    if head == "mlm":
-        return int((batch["labels"] != -100).sum())
-    return len(batch["input_ids"])
-
-
-def counted_by_teacher(head: str, batch: Batch) -> int:
-    """What the distillation loss is a mean over: rows; real tokens in MLM."""
-    if head == "mlm":
-        return int(batch["attention_mask"].sum())
-    return len(batch["input_ids"])
 
 
 def micro_batches(batch: Batch, rows: int | None, rank: int = 0, size: int = 1) -> Iterator[Batch]:

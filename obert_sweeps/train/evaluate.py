@@ -6,16 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..task.base import Features, Task
+from ..task.heads import Batch, Logits
 from ..worker_group import ALONE, WorkerGroup
-from .batches import Batch, Data, by_length, inputs, to_device
-from .parallel import RowLogits, share_rows
+from .batches import Data, by_length, inputs, to_device
+from .parallel import share_rows
 from .step import autocast
-
-TOKENS = 4096  # in a batch, padding included
-_MLM_TOKENS = 1024  # its logits are as many times the vocabulary
 
 DISTINCT = "distinct_predictions/"  # and a split: how many different predictions it got
 
@@ -51,21 +49,21 @@ def row_logits(
     precision: str = "fp32",
     tokens: int | None = None,
     group: WorkerGroup = ALONE,
-    read: Callable[[Any, Batch], RowLogits] | None = None,
-) -> list[RowLogits]:
+    read: Callable[[Any, Batch], Logits] | None = None,
+) -> list[Logits]:
     """What `read(outputs, batch)` gives for each row, in their order: float32 on the CPU, unpadded.
 
     Without `read` that is `task.predictions`: the logits, unless those would be too large to keep
     (MLM's, a vocabulary a token).
-    Rows of similar length are batched, at most `tokens` tokens together (at least one row). The
+    Rows of similar length are batched, at most `tokens` tokens together (at least one row); how
+    many suits the head unless they are given. The
     workers of `group` take the batches in turn, and all get all rows. Eval mode; the model's own
     mode is put back.
     """
     read = read or task.predictions
-    limit = tokens or (_MLM_TOKENS if task.head == "mlm" else TOKENS)
     lengths = [len(row["input_ids"]) for row in features.rows]
-    batches = list(by_length(lengths, limit))
-    found: list[RowLogits | None] = [None] * len(lengths)
+    batches = list(by_length(lengths, tokens or task.head.pass_tokens))
+    found: list[Logits | None] = [None] * len(lengths)
     training = model.training
     model.eval()
     try:
@@ -78,16 +76,11 @@ def row_logits(
                 heads = read(model(**inputs(on_device)), on_device)
             heads = tuple(head.float().cpu() for head in heads)
             for place, row in enumerate(rows):
-                found[row] = tuple(
-                    _unpadded(head[place], task.head, lengths[row]) for head in heads
-                )
+                kept = slice(lengths[row]) if task.head.per_token else ...
+                found[row] = tuple(head[place][kept] for head in heads)
     finally:
         model.train(training)
     if group.size > 1:
         turns = [batches[rank :: group.size] for rank in range(group.size)]
         return share_rows(found, [[row for rows in turn for row in rows] for turn in turns], group)
     return [row for row in found if row is not None]
-
-
-def _unpadded(logits: Tensor, head: str, length: int) -> Tensor:
-    return logits[:length] if head in ("span", "mlm") else logits

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from ..method.base import AT_ONCE
 from ..task.base import Task
+from ..task.heads import Batch
 from ..worker_group import ALONE, WorkerGroup
 from .batches import (
-    Batch,
     Batches,
     Data,
     by_length,
-    counted,
     inputs,
     joined,
     rows_of,
@@ -129,7 +128,7 @@ class GradientSource:
         whole = joined(batches, self.data.pad_token_id)
         owners = [i for i, batch in enumerate(batches) for _ in batch["input_ids"]]
         lengths = whole["attention_mask"].sum(dim=1).tolist()
-        totals = [counted(self.task.head, batch) for batch in batches]
+        totals = [self.task.head.counted(batch) for batch in batches]
         gradients = GroupedGradients(owners, lengths, count)
         for rows in by_length(lengths, _PASS_TOKENS[self.device.type], self.micro_batch):
             rows.sort()  # so that those of a mini-batch stand together
@@ -149,7 +148,7 @@ class GradientSource:
         runs = [(owner, len(list(run))) for owner, run in groupby(owners)]
         sizes = [size for _, size in runs]
         shares = [
-            counted(self.task.head, piece) / max(totals[owner], 1)
+            self.task.head.counted(piece) / max(totals[owner], 1)
             for piece, (owner, _) in zip(split(part, sizes), runs, strict=True)
         ]
         if not any(shares):
@@ -160,7 +159,7 @@ class GradientSource:
             outputs = self.model(**inputs(part))
             pieces = zip(split(outputs, sizes), split(part, sizes), shares, strict=True)
             losses = [
-                share * self.task.loss(type(outputs)(**piece), rows)
+                share * self.task.head.loss(type(outputs)(**piece), rows)
                 for piece, rows, share in pieces
                 if share
             ]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batches import Batch
+from ..task.heads import Batch
 from .state import Spent
 
 Write = Callable[[dict[str, Any]], None]

@@ -63,4 +63,4 @@ def constant(task: Task, evaluation: Mapping[str, float]) -> str | None:
     counts = [count for name, count in evaluation.items() if name.startswith(DISTINCT)]
     if not counts or max(counts) > 1:
         return None
-    return f"one {'score' if task.head == 'regression' else 'class'} is predicted for all rows"
+    return f"one {task.head.predicts} is predicted for all rows"

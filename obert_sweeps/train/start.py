@@ -107,7 +107,7 @@ def load_teacher(
     StageError if it does not know `tokens` tokens or, where that is given, has another `vocabulary`
     than its student.
     """
-    teacher = encoder.build(task.head, task.num_labels, tokens, str(folder), new_head=False)
+    teacher = encoder.build(task.head.name, task.num_labels, tokens, str(folder), new_head=False)
     if vocabulary is not None and teacher.config.vocab_size != vocabulary:
         raise StageError(
             f"the teacher knows {teacher.config.vocab_size} tokens and the student"
@@ -121,7 +121,7 @@ def _build(
     task: Task, encoder: Encoder, training: Training, tokens: int, folder: Path | None
 ) -> Any:
     return encoder.build(
-        task.head,
+        task.head.name,
         task.num_labels,
         tokens,
         None if folder is None else str(folder),

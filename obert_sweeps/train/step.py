@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ..method.base import Method
 from ..schema import Distillation, StageError
 from ..task.base import Task
+from ..task.heads import Batch
 from ..worker_group import ALONE, WorkerGroup
-from .batches import Batch, counted, counted_by_teacher, inputs, micro_batches, shares, to_device
-from .distill import distillation_loss
+from .batches import inputs, micro_batches, shares, to_device
 from .parallel import GradientSum
 from .teacher import Teacher
 
@@ -100,9 +100,9 @@ class Step:
         total = torch.zeros((), device=self.device)
         head, group = self.task.head, self.group
         parts = list(micro_batches(batch, self.micro_batch, group.rank, group.size))
-        by_label = shares([counted(head, part) for part in parts], counted(head, batch))
+        by_label = shares([head.counted(part) for part in parts], head.counted(batch))
         by_teacher = shares(
-            [counted_by_teacher(head, part) for part in parts], counted_by_teacher(head, batch)
+            [head.counted_by_teacher(part) for part in parts], head.counted_by_teacher(batch)
         )
         try:
             for part, label_share, teacher_share in zip(parts, by_label, by_teacher, strict=True):
@@ -141,13 +141,13 @@ class Step:
         with autocast(self.device, self.precision):
             outputs = self.model(**inputs(part))
             if hardness < 1 and label_share:
-                terms.append((1 - hardness) * label_share * self.task.loss(outputs, part))
+                terms.append((1 - hardness) * label_share * self.task.head.loss(outputs, part))
             if self.distill is not None and self.teacher is not None and hardness > 0:
                 taught = self.teacher(part)
-                student = self.task.logits(outputs)
+                student = self.task.head.logits(outputs)
         if self.distill is not None and hardness > 0:
-            divergence = distillation_loss(
-                student, taught, self.distill.temperature, self.task.head, part["attention_mask"]
+            divergence = self.task.head.distillation_loss(
+                student, taught, self.distill.temperature, part["attention_mask"]
             )
             terms.append(hardness * teacher_share * divergence)
         return sum(terms[1:], terms[0]) if terms else None

@@ -18,9 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..task.base import Task
-from .batches import Batch, inputs
-
-Logits = tuple[Tensor, ...]
+from ..task.heads import Batch, Logits
+from .batches import inputs
 
 
 class Teacher(Protocol):
@@ -37,7 +36,7 @@ class LiveTeacher:
 
     @torch.no_grad()
     def __call__(self, part: Batch) -> Logits:
-        return self.task.logits(self.model(**inputs(part)))
+        return self.task.head.logits(self.model(**inputs(part)))
 
 
 class KnownLogits:

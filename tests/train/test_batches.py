@@ -13,7 +13,6 @@ from tiny_bert import Toy, data_of
 from obert_sweeps.task.base import Features
 from obert_sweeps.train.batches import (
     Batches,
-    counted,
     joined,
     micro_batches,
     rows_of,
@@ -104,7 +103,7 @@ def test_micro_batches_are_the_batch_cut_and_trimmed(head: str) -> None:
     batch = data_of(task, 11).batches(0)
     parts = list(micro_batches(batch, 4))
     assert [len(part["input_ids"]) for part in parts] == [4, 4, 3]
-    assert sum(counted(head, part) for part in parts) == counted(head, batch)
+    assert sum(task.head.counted(part) for part in parts) == task.head.counted(batch)
     begin = 0
     for part in parts:
         rows = len(part["input_ids"])

@@ -14,8 +14,9 @@ from tiny_bert import Toy, data_of, encoder, model_of
 from torch import Tensor, nn
 
 from obert_sweeps.schema import StageError
+from obert_sweeps.task.heads import Batch
 from obert_sweeps.train import gradients as module
-from obert_sweeps.train.batches import Batch, inputs
+from obert_sweeps.train.batches import inputs
 from obert_sweeps.train.gradients import GradientSource
 from obert_sweeps.worker_group import WorkerGroup
 
@@ -69,7 +70,7 @@ def one_pass(model: nn.Module, task: Toy, batch: Batch, names: list[str]) -> dic
     """The oracle: autograd in float64 on a mini-batch as it was collated."""
     model = copy.deepcopy(model).double().eval().requires_grad_(True)
     batch = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
-    task.loss(model(**inputs(batch)), batch).backward()
+    task.head.loss(model(**inputs(batch)), batch).backward()
     return {name: model.get_submodule(name).weight.grad for name in names}  # type: ignore[misc]
 
 

@@ -51,7 +51,7 @@ def came_to(task: Task, logits: list[list[float]]) -> dict[str, Any]:
 
 
 def logits_of(task: Glue, predicted: list[int]) -> list[list[float]]:
-    if task.head == "regression":
+    if task.head.name == "regression":
         return [[float(p)] for p in predicted]
     return [[1.0 if c == p else 0.0 for c in range(task.num_labels)] for p in predicted]
 

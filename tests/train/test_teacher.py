@@ -27,8 +27,8 @@ HEADS = ["classification", "regression", "span"]
 
 
 def known(task: Toy, teacher: Any, data: Any, file: Path) -> KnownLogits:
-    said = row_logits(teacher, task, data.train, 0, CPU, read=lambda out, _: task.logits(out))
-    save_logits(file, said, task.head == "span", "of these rows")
+    said = row_logits(teacher, task, data.train, 0, CPU, read=lambda out, _: task.head.logits(out))
+    save_logits(file, said, task.head.per_token, "of these rows")
     return load_logits(file, CPU)
 
 
