@@ -26,7 +26,8 @@ from obert_sweeps.make import make
 from obert_sweeps.model.bert import Bert
 from obert_sweeps.task.base import Task
 from obert_sweeps.task.heads import Batch
-from obert_sweeps.train.batches import Data, inputs, to_device
+from obert_sweeps.train.data import Data
+from obert_sweeps.train.forward import inputs, to_device
 from obert_sweeps.train.gradients import GradientSource
 
 LEAF = {"sst2": "sst2", "squad_by_article": "squad"}

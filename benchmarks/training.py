@@ -41,7 +41,7 @@ from obert_sweeps.schema import Distillation, LearningRatePiece, Training
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
 from obert_sweeps.task.base import Task
-from obert_sweeps.train.batches import Data
+from obert_sweeps.train.data import Data
 from obert_sweeps.train.evaluate import row_logits
 from obert_sweeps.train.journal import Journal
 from obert_sweeps.train.loop import Run, timetable, train

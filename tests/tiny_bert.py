@@ -14,7 +14,7 @@ from obert_sweeps.model.bert import Bert
 from obert_sweeps.schema import Interrupted
 from obert_sweeps.task.base import Features, Task
 from obert_sweeps.task.heads import Classification, Head, MaskedLanguage, Regression, Span
-from obert_sweeps.train.batches import Data
+from obert_sweeps.train.data import Data
 
 VOCABULARY = 40
 CONFIG = {

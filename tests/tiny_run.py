@@ -15,7 +15,8 @@ from obert_sweeps.sparsity.pattern import pattern_named
 from obert_sweeps.train.journal import Journal
 from obert_sweeps.train.loop import Run, timetable
 from obert_sweeps.train.optim import make_optimizer
-from obert_sweeps.train.state import State, seed_everything
+from obert_sweeps.train.seeds import seed_everything
+from obert_sweeps.train.state import State
 from obert_sweeps.train.step import Step
 
 CPU = torch.device("cpu")

@@ -17,9 +17,10 @@ from ..model.check import check_checkpoint
 from ..schema import Benchmark, Runtime, Stage
 from ..store import Store
 from ..task.base import Task
-from ..train.batches import Data
+from ..train.cost import cost, read_clocks, spent_since
+from ..train.data import Data
 from ..train.evaluate import evaluate
-from ..train.journal import cost, finite, read_clocks, spent_since
+from ..train.journal import finite
 from ..train.machine import environment, prepare_torch
 from ..worker_group import WorkerGroup
 from .base import Desk, Result, inherited

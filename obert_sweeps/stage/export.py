@@ -17,8 +17,9 @@ from ..model.quantize import has_ranges, load_ranges, quantize
 from ..schema import Runtime, Stage, StageError
 from ..store import Store
 from ..task.base import Task
-from ..train.batches import Data, inputs
-from ..train.journal import cost, read_clocks, spent_since
+from ..train.cost import cost, read_clocks, spent_since
+from ..train.data import Data
+from ..train.forward import inputs
 from ..train.machine import environment, prepare_torch
 from ..worker_group import WorkerGroup
 from .base import Desk, Result, inherited

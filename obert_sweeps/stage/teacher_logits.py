@@ -22,9 +22,9 @@ from ..model.base import Encoder
 from ..schema import Runtime, Stage
 from ..store import Store
 from ..task.base import Task
-from ..train.batches import Data
+from ..train.cost import cost, read_clocks, spent_since
+from ..train.data import Data
 from ..train.evaluate import row_logits
-from ..train.journal import cost, read_clocks, spent_since
 from ..train.machine import environment, prepare_torch
 from ..train.start import load_teacher
 from ..train.teacher import (

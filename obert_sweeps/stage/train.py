@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..make import make
@@ -18,14 +17,16 @@ from ..model.base import Encoder
 from ..schema import Runtime, Stage, StageError
 from ..sparsity.pattern import pattern_named
 from ..task.base import Task
-from ..train.batches import Data, seed_of
-from ..train.journal import Journal, Work, cost, rates, read_clocks
+from ..train.cost import cost, rates, read_clocks, work_of
+from ..train.data import Data
+from ..train.journal import Journal
 from ..train.loop import Run, timetable, train
-from ..train.machine import environment, peak_flops, prepare_torch
+from ..train.machine import environment, prepare_torch
 from ..train.optim import freeze, make_optimizer
 from ..train.outcome import outcome
+from ..train.seeds import seed_everything, seed_of
 from ..train.start import load_teacher, save, start, training_of
-from ..train.state import State, seed_everything
+from ..train.state import State
 from ..train.step import Step
 from ..worker_group import WorkerGroup
 from .base import Desk, Result, inherited
@@ -167,15 +168,6 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
         rewind=begin.rewind,
     )
     return run, state
-
-
-def work_of(model: Any, device: torch.device, precision: str, workers: int) -> Work:
-    """What a token takes: the encoder's linear layers and, of a language model, its decoder."""
-    layers = [part for part in model.base_model.encoder.modules() if isinstance(part, nn.Linear)]
-    decoder = model.get_output_embeddings()
-    weights = [layer.weight.numel() for layer in (*layers, *([] if decoder is None else [decoder]))]
-    peak = peak_flops(device, precision)
-    return Work(6.0 * sum(weights), peak and peak * workers)
 
 
 def _nothing(_: Any) -> None:

@@ -11,9 +11,10 @@ from torch import nn
 from ..task.base import Features, Task
 from ..task.heads import Batch, Logits
 from ..worker_group import ALONE, WorkerGroup
-from .batches import Data, by_length, inputs, to_device
+from .data import Data
+from .forward import autocast, inputs, to_device
 from .parallel import share_rows
-from .step import autocast
+from .parts import by_length
 
 DISTINCT = "distinct_predictions/"  # and a split: how many different predictions it got
 

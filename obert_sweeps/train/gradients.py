@@ -12,18 +12,12 @@ from ..method.base import AT_ONCE
 from ..task.base import Task
 from ..task.heads import Batch
 from ..worker_group import ALONE, WorkerGroup
-from .batches import (
-    Batches,
-    Data,
-    by_length,
-    inputs,
-    joined,
-    rows_of,
-    seed_of,
-    split,
-    to_device,
-)
+from .batches import Batches
+from .data import Data
+from .forward import inputs, to_device
 from .grouped import GroupedGradients, Uses, uses_of
+from .parts import by_length, joined, rows_of, split
+from .seeds import seed_of
 
 _PURPOSE = 7  # keeps the order of these rows apart from that of training
 

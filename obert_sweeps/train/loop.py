@@ -19,12 +19,13 @@ from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern
 from ..sparsity.schedule import pruning_steps, step_of
 from ..worker_group import ALONE, WorkerGroup
-from .batches import Data, seed_of
+from .data import Data
 from .evaluate import evaluate
 from .gradients import GradientSource
 from .journal import Diverged, Journal
 from .optim import set_learning_rate
 from .parallel import check_equal
+from .seeds import seed_of
 from .state import State
 from .step import Step
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +12,10 @@ from ..schema import Distillation, StageError
 from ..task.base import Task
 from ..task.heads import Batch
 from ..worker_group import ALONE, WorkerGroup
-from .batches import inputs, micro_batches, shares, to_device
+from .forward import autocast, inputs, to_device
 from .parallel import GradientSum
+from .parts import micro_batches, shares
 from .teacher import Teacher
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """What forward passes run in. Precision is part of the recipe, never the machine's choice."""
-    if precision not in ("fp32", "bf16"):
-        raise StageError(f"training.precision {precision!r} is unknown. Choose fp32 or bf16.")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..task.base import Task
 from ..task.heads import Batch, Logits
-from .batches import inputs
+from .forward import inputs
 
 
 class Teacher(Protocol):

@@ -18,7 +18,7 @@ from obert_sweeps.deploy.sizes import Sizes
 from obert_sweeps.model.base import Encoder
 from obert_sweeps.model.mobilebert import MobileBert
 from obert_sweeps.model.quantize import calibrate, quantize
-from obert_sweeps.train.batches import inputs
+from obert_sweeps.train.forward import inputs
 
 SPAN = Toy(head="span")
 

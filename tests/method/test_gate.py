@@ -24,7 +24,8 @@ from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
 from obert_sweeps.train.evaluate import evaluate
 from obert_sweeps.train.loop import Run, train
-from obert_sweeps.train.state import State, seed_everything
+from obert_sweeps.train.seeds import seed_everything
+from obert_sweeps.train.state import State
 
 LEVEL = 0.8
 TIMES = PruningTimes(start=0.8, end=3.2, until=5, every_steps=1)  # five optimiser steps an epoch

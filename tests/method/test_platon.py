@@ -15,7 +15,8 @@ from obert_sweeps.method.base import PruneStep
 from obert_sweeps.method.platon import Platon
 from obert_sweeps.schema import PruningTimes, RequestError, StageError
 from obert_sweeps.train.loop import Run, train
-from obert_sweeps.train.state import State, seed_everything
+from obert_sweeps.train.seeds import seed_everything
+from obert_sweeps.train.state import State
 
 LEVEL = 0.8
 START, END, STEPS = 4, 18, 30  # five optimiser steps an epoch

@@ -31,7 +31,7 @@ from obert_sweeps.model.quantize import (
 )
 from obert_sweeps.schema import StageError
 from obert_sweeps.sparsity.mask import Masks
-from obert_sweeps.train.batches import inputs
+from obert_sweeps.train.forward import inputs
 
 KINDS = {
     "activation": (dict(signed=False, symmetric=False), 0, 255),

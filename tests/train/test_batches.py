@@ -11,15 +11,9 @@ from hypothesis import strategies as st
 from tiny_bert import Toy, data_of
 
 from obert_sweeps.task.base import Features
-from obert_sweeps.train.batches import (
-    Batches,
-    joined,
-    micro_batches,
-    rows_of,
-    seed_of,
-    shares,
-    split,
-)
+from obert_sweeps.train.batches import Batches
+from obert_sweeps.train.parts import joined, micro_batches, rows_of, shares, split
+from obert_sweeps.train.seeds import seed_of
 
 
 @given(rows=st.integers(1, 40), size=st.integers(1, 12), seed=st.integers(0, 2**40))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tiny_bert import Toy, data_of, model_of
 
 from obert_sweeps.task.heads import MaskedLanguage
-from obert_sweeps.train.batches import by_length
 from obert_sweeps.train.evaluate import evaluate, row_logits
+from obert_sweeps.train.parts import by_length
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from obert_sweeps.schema import StageError
 from obert_sweeps.task.heads import Batch
 from obert_sweeps.train import gradients as module
-from obert_sweeps.train.batches import inputs
+from obert_sweeps.train.forward import inputs
 from obert_sweeps.train.gradients import GradientSource
 from obert_sweeps.worker_group import WorkerGroup
 

@@ -6,10 +6,8 @@ import pytest
 import torch
 from tiny_bert import Toy, encoder, model_of
 
-from obert_sweeps.stage.train import work_of
 from obert_sweeps.train import machine
-from obert_sweeps.train.journal import Work, rates
-from obert_sweeps.train.state import Spent
+from obert_sweeps.train.cost import Spent, Work, rates, work_of
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SPENT = Spent(training=4.0, rows=80, tokens=1200, cells=1600)

@@ -12,8 +12,8 @@ from test_step import CPU, TRAINING, gradients, step_of
 from tiny_bert import Toy, data_of, model_of
 
 from obert_sweeps.schema import Distillation
-from obert_sweeps.train.batches import micro_batches
 from obert_sweeps.train.evaluate import row_logits
+from obert_sweeps.train.parts import micro_batches
 from obert_sweeps.train.teacher import (
     KnownLogits,
     LiveTeacher,
