@@ -101,7 +101,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     encoder = Bert(name="bert_base", path=str(args.model_path))
     model = encoder.build(task.head.name, task.num_labels).to(device).eval()
     layers = encoder.prunable(model)
-    data = Data(task, encoder.tokenizer(), args.rows, 0, args.train_rows)  # type: ignore[arg-type]
+    data = Data(task, encoder.tokenizer(), args.train_rows)  # type: ignore[arg-type]
     source = GradientSource(model, layers, task, data, device=device, seed=0)  # type: ignore[arg-type]
     few = min(args.grads, 4)
     grouped = [(name, g.clone()) for name, g in source(few, args.rows)]

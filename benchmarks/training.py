@@ -41,6 +41,7 @@ from obert_sweeps.schema import Distillation, LearningRatePiece, Training
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
 from obert_sweeps.task.base import Task
+from obert_sweeps.train.batches import Batches
 from obert_sweeps.train.data import Data
 from obert_sweeps.train.evaluate import row_logits
 from obert_sweeps.train.journal import Journal
@@ -107,7 +108,7 @@ def setting(args: argparse.Namespace) -> Setting:
         return made.to(device)
 
     batch = args.batch or BATCH[args.task]
-    data = Data(task, tokenizer, batch, 0, args.steps * batch)
+    data = Data(task, tokenizer, args.steps * batch)
     alone = device.type == "cpu" and args.threads == 1
     clock = time.process_time if alone else time.perf_counter
     del data.train.rows[args.steps * batch :]  # more windows than texts
@@ -146,8 +147,6 @@ def ours(at: Setting, logits: Path | None, window: int, losses: list[float] | No
     masks = Masks({})
     optimizer = make_optimizer(training, model, method.attach({}, masks))
     state = State(model, masks, method, optimizer)
-    at.data.group_by_length = window
-    at.data.__dict__.pop("batches", None)
     times = timetable(training, "dense", 0.0, lambda: len(at.data.train))
     times.evaluations = set()
     every = 0.0 if losses is not None else 2.0
@@ -170,7 +169,18 @@ def ours(at: Setting, logits: Path | None, window: int, losses: list[float] | No
     torch.manual_seed(3)
     train(
         Run(
-            training, times, pattern, {}, at.data, step, journal, 0, at.device, lambda s: None, 1e9
+            training,
+            times,
+            pattern,
+            {},
+            at.data,
+            Batches(at.data, at.batch, 0, window),
+            step,
+            journal,
+            0,
+            at.device,
+            lambda s: None,
+            1e9,
         ),
         state,
     )
@@ -336,7 +346,8 @@ def compare_losses(at: Setting, file: Path) -> dict[str, Any]:
     mine: list[float] = []
     theirs: list[float] = []
     ours(at, file, 0, mine)
-    order = [i for step in range(at.steps) for i in at.data.batches.indices(step)]
+    batches = Batches(at.data, at.batch, 0)
+    order = [i for step in range(at.steps) for i in batches.indices(step)]
     peer(at, True, False, at.steps, order, theirs)
     return {
         "ours": mine,

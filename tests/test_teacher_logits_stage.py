@@ -191,7 +191,7 @@ def test_workers_who_do_not_all_find_it_all_call_the_teacher(tmp_path: Path) -> 
 
     def teachers(*ways: Runtime) -> list[str]:
         def work(group: WorkerGroup) -> str:
-            data = data_of(task, 8)
+            data = data_of(task)
             asked = Asked("teacher", lambda: model_of(task), task, data, "fp32", CPU, group)
             return type(teacher_of(asked, "logits", ways[group.rank], said.append)).__name__
 

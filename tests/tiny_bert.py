@@ -14,6 +14,7 @@ from obert_sweeps.model.bert import Bert
 from obert_sweeps.schema import Interrupted
 from obert_sweeps.task.base import Features, Task
 from obert_sweeps.task.heads import Classification, Head, MaskedLanguage, Regression, Span
+from obert_sweeps.train.batches import Batches
 from obert_sweeps.train.data import Data
 
 VOCABULARY = 40
@@ -131,5 +132,9 @@ def model_of(task: Toy, seed: int = 0, dropout: float = 0.0, std: float = 0.2) -
     ).build(task.head.name, task.num_labels)
 
 
-def data_of(task: Toy, batch_size: int = 8, seed: int = 0) -> Data:
-    return Data(task, task.make_tokenizer(), batch_size, seed)
+def data_of(task: Toy) -> Data:
+    return Data(task, task.make_tokenizer())
+
+
+def batches_of(task: Toy, batch_size: int = 8, seed: int = 0) -> Batches:
+    return Batches(data_of(task), batch_size, seed)

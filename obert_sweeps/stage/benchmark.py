@@ -129,7 +129,7 @@ def _score(
     """The task's metrics over the validation rows, computed by the engine."""
     task = make(spec.recipe["task"], how.allow_targets, Task)  # type: ignore[type-abstract]
     encoder = make(spec.recipe["model"], how.allow_targets, Encoder)  # type: ignore[type-abstract]
-    data = Data(task, encoder.tokenizer(str(folder)), 1, spec.seed, None, plan.max_eval_rows)
+    data = Data(task, encoder.tokenizer(str(folder)), max_eval_rows=plan.max_eval_rows)
     model = EngineModel(engine, longest)
     found = evaluate(model, task, data, torch.device("cpu"))
     return finite({name: found[name] for name in task.metrics if name in found})

@@ -60,7 +60,7 @@ def export_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | Non
             licence=GENERATED if spec.recipe["task"].get("source") == "generated" else None,
         )
 
-    rows = list(Data(task, tokenizer, ROWS, spec.seed, ROWS, ROWS).evaluation[0].rows[:ROWS])
+    rows = list(Data(task, tokenizer, max_eval_rows=ROWS).evaluation[0].rows[:ROWS])
     example = inputs(task.collate(rows, int(tokenizer.pad_token_id or 0), None))
     with desk.folder.new_folder("model") as part:
         found = export(part, model, tokenizer, example, facts, dense)

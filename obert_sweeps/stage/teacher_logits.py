@@ -94,7 +94,7 @@ def teacher_logits_stage(
     size = 0 if tokenizer is None else len(tokenizer)  # a model folder has one
     most = asking["max_train_rows"]
     rows = training_rows(spec, how, task, tokenizer, most)
-    data = Data(task, tokenizer, 1, spec.seed, most, training_rows=rows)
+    data = Data(task, tokenizer, most, training_rows=rows)
 
     def load() -> nn.Module:
         return load_teacher(task, encoder, size, folder)

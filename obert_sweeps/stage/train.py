@@ -17,6 +17,7 @@ from ..model.base import Encoder
 from ..schema import Runtime, Stage, StageError
 from ..sparsity.pattern import pattern_named
 from ..task.base import Task
+from ..train.batches import Batches
 from ..train.cost import cost, rates, read_clocks, work_of
 from ..train.data import Data
 from ..train.journal import Journal
@@ -99,11 +100,8 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
     data = Data(
         task,
         begin.tokenizer,
-        training.batch_size,
-        spec.seed,
         training.max_train_rows,
         training.max_eval_rows,
-        training.group_by_length,
         training_rows(spec, how, task, begin.tokenizer, training.max_train_rows),
     )
     times = timetable(training, pattern.name, level, lambda: len(data.train))
@@ -155,6 +153,7 @@ def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -
         pattern,
         begin.layers,
         data,
+        Batches(data, training.batch_size, spec.seed, training.group_by_length),
         step,
         journal,
         spec.seed,

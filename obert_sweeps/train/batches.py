@@ -8,43 +8,36 @@ from functools import cached_property
 
 import torch
 
-from ..task.base import Features, Task
 from ..task.heads import Batch
+from .data import Data
 from .seeds import seed_of
 
 
 class Batches:
-    """Training batches of a task by optimiser step, shuffled anew each epoch, on the CPU.
+    """Batches of the training rows by optimiser step, shuffled anew each epoch, on the CPU.
 
     Every row comes once an epoch; the last batch of an epoch may be smaller. A batch is padded to
     its own longest row. With `group_by_length` of 2 or more, the rows that so many batches in a row
     would hold are dealt to them by length (see `grouped`); 0 leaves the plain order.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        features: Features,
-        pad_token_id: int,
-        batch_size: int,
-        seed: int,
-        group_by_length: int = 0,
-    ) -> None:
-        self.task = task
-        self.rows = features.rows
-        self.pad_token_id = pad_token_id
+    def __init__(self, data: Data, batch_size: int, seed: int, group_by_length: int = 0) -> None:
+        self.data = data
         self.batch_size = batch_size
         self.seed = seed
         self.group_by_length = group_by_length
-        self.steps_per_epoch = -(-len(self.rows) // batch_size)
         self._shuffled: tuple[int, list[int]] = (-1, [])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.data.train) // self.batch_size)
 
     def indices(self, step: int) -> list[int]:
         """The rows of optimiser step `step`, 0-based over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._shuffled[0] != epoch:
             generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
-            order = torch.randperm(len(self.rows), generator=generator).tolist()
+            order = torch.randperm(len(self.data.train), generator=generator).tolist()
             if self.group_by_length > 1:
                 order = grouped(
                     order, self._lengths, self.batch_size, self.group_by_length, generator
@@ -55,11 +48,11 @@ class Batches:
 
     @cached_property
     def _lengths(self) -> list[int]:
-        return [len(row["input_ids"]) for row in self.rows]
+        return [len(row["input_ids"]) for row in self.data.train.rows]
 
     def tokens(self, step: int) -> int:
         """How many real tokens the batch of a step has."""
-        return sum(len(self.rows[i]["input_ids"]) for i in self.indices(step))
+        return sum(len(self.data.train.rows[i]["input_ids"]) for i in self.indices(step))
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step; what collating draws at random follows from seed and step too.
@@ -67,8 +60,9 @@ class Batches:
         Beside what the task collates, `rows` (B,): which rows they are.
         """
         generator = torch.Generator().manual_seed(seed_of(self.seed, -1, step))
-        chosen = self.indices(step)
-        batch = self.task.collate([self.rows[i] for i in chosen], self.pad_token_id, generator)
+        data, chosen = self.data, self.indices(step)
+        rows = [data.train.rows[i] for i in chosen]
+        batch = data.task.collate(rows, data.pad_token_id, generator)
         return {**batch, "rows": torch.tensor(chosen)}
 
 

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from ..task.base import Features, Task
-from .batches import Batches
 
 
 class Data:
@@ -20,20 +19,14 @@ class Data:
         self,
         task: Task,
         tokenizer: Any,
-        batch_size: int,
-        seed: int,
         max_train_rows: int | None = None,
         max_eval_rows: int | None = None,
-        group_by_length: int = 0,
         training_rows: Callable[[], Features] | None = None,
     ) -> None:
         self.task = task
         self.tokenizer = tokenizer
-        self.batch_size = batch_size
-        self.seed = seed
         self.max_train_rows = max_train_rows
         self.max_eval_rows = max_eval_rows
-        self.group_by_length = group_by_length
         self.training_rows = training_rows
 
     @property
@@ -52,14 +45,3 @@ class Data:
             self.task.features(split, self.tokenizer, self.max_eval_rows)
             for split in self.task.evaluation_splits
         ]
-
-    @cached_property
-    def batches(self) -> Batches:
-        return Batches(
-            self.task,
-            self.train,
-            self.pad_token_id,
-            self.batch_size,
-            self.seed,
-            self.group_by_length,
-        )

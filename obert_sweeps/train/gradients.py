@@ -70,7 +70,7 @@ class GradientSource:
         layers: Collection[str] | None = None,
     ) -> Iterator[tuple[str, Tensor]]:
         seed = seed_of(self.seed, _PURPOSE, draw)
-        batches = Batches(self.task, self.data.train, self.data.pad_token_id, batch_size, seed)
+        batches = Batches(self.data, batch_size, seed)
         chosen = {
             name: layer for name, layer in self.layers.items() if layers is None or name in layers
         }

@@ -19,6 +19,7 @@ from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern
 from ..sparsity.schedule import pruning_steps, step_of
 from ..worker_group import ALONE, WorkerGroup
+from .batches import Batches
 from .data import Data
 from .evaluate import evaluate
 from .gradients import GradientSource
@@ -85,6 +86,7 @@ class Run:
     pattern: Pattern
     layers: dict[str, nn.Linear]
     data: Data
+    batches: Batches
     step: Step
     journal: Journal
     seed: int
@@ -122,7 +124,7 @@ def train(run: Run, state: State) -> dict[str, Any] | None:
                 )
                 if run.group.rank:  # dropout of its own, which a checkpoint need not hold
                     torch.manual_seed(seed_of(run.seed, _DROPOUT, run.group.rank, step))
-                batch = run.data.batches(step)
+                batch = run.batches(step)
                 loss = run.step(batch)
                 state.masks.apply()
                 state.step = step + 1

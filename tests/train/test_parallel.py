@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from test_step import CPU, TRAINING, Penalty, step_of
-from tiny_bert import Toy, data_of, model_of
+from tiny_bert import Toy, batches_of, data_of, model_of
 from workers import run_workers
 
 from obert_sweeps.schema import Distillation, StageError
@@ -24,7 +24,7 @@ def train(group: WorkerGroup, head: str, hardness: float | None, steps: int) -> 
     gradient of a key's bias.
     """
     task = Toy(head=head, rows=28)
-    model, batches = model_of(task).double(), data_of(task, 9).batches
+    model, batches = model_of(task).double(), batches_of(task, 9)
     distill = None if hardness is None else Distillation(hardness, 2.0)
     training = replace(TRAINING, distill=distill, weight_decay=0.01)
     teacher = model_of(task, seed=9).double()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_bert import Toy, data_of, encoder, model_of
+from tiny_bert import Toy, batches_of, encoder, model_of
 
 from obert_sweeps.method.base import Method
 from obert_sweeps.schema import Distillation, LearningRatePiece, StageError, Training
@@ -39,7 +39,7 @@ def gradients(step: Step, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
 @pytest.mark.parametrize("hardness", [None, 0.5, 1.0])
 def test_accumulation_equals_one_batch(head: str, hardness: float | None) -> None:
     task = Toy(head=head, rows=23)
-    batch = data_of(task, 23).batches(0)
+    batch = batches_of(task, 23)(0)
     distill = None if hardness is None else Distillation(hardness, 2.0)
     training = replace(TRAINING, batch_size=23, distill=distill)
     teacher = model_of(task, seed=9)
@@ -57,7 +57,7 @@ def test_accumulation_equals_one_batch(head: str, hardness: float | None) -> Non
 
 def test_hardness_mixes_the_two_losses() -> None:
     task = Toy(rows=9)
-    batch = data_of(task, 9).batches(0)
+    batch = batches_of(task, 9)(0)
     teacher = model_of(task, seed=9)
 
     def loss(hardness: float) -> float:
@@ -76,7 +76,7 @@ def test_with_hardness_one_labels_are_not_looked_at() -> None:
     weights = []
     for flip in (False, True):
         model = model_of(task)
-        batch = data_of(task, 9).batches(0)
+        batch = batches_of(task, 9)(0)
         if flip:
             batch["labels"] = 1 - batch["labels"]
         step = step_of(model, task, training, teacher=model_of(task, seed=9))
@@ -93,7 +93,7 @@ def test_the_teacher_is_in_eval_mode_and_stays_as_it_is() -> None:
     teacher = model_of(task, seed=9, dropout=0.5)
     before = {k: v.clone() for k, v in teacher.state_dict().items()}
     training = replace(TRAINING, distill=Distillation(1.0, 2.0))
-    batch = data_of(task, 9).batches(0)
+    batch = batches_of(task, 9)(0)
     losses = set()
     for seed in range(2):
         step = step_of(model_of(task), task, training, teacher=teacher)
@@ -112,7 +112,7 @@ def test_distillation_without_a_teacher_is_refused() -> None:
 
 def test_clipping_holds_the_norm_of_all_gradients_together() -> None:
     task = Toy(rows=9)
-    batch = data_of(task, 9).batches(0)
+    batch = batches_of(task, 9)(0)
 
     def flat(limit: float) -> torch.Tensor:
         step = step_of(model_of(task), task, max_grad_norm=limit)
@@ -143,7 +143,7 @@ class Penalty(Method):
 
 def test_a_methods_penalty_is_added_and_its_parameters_are_trained() -> None:
     task, method = Toy(rows=9), Penalty()
-    batch = data_of(task, 9).batches(0)
+    batch = batches_of(task, 9)(0)
     step = step_of(model_of(task), task, method=method)
     with_penalty = float(step(batch))
     assert with_penalty == pytest.approx(6 + float(step_of(model_of(task), task)(batch)), rel=1e-5)
@@ -207,7 +207,7 @@ def test_masks_hold_under_the_optimisers_momentum() -> None:
     model = model_of(task)
     layers = encoder().prunable(model)
     step = step_of(model, task)
-    batches = data_of(task, 8).batches
+    batches = batches_of(task, 8)
     masks = Masks(layers)
     for i in range(3):
         step(batches(i))  # momentum builds up for all weights
@@ -227,7 +227,7 @@ def test_frozen_parameters_do_not_move() -> None:
     freeze(model, ["word_embeddings", "encoder.layer.0."])
     before = {k: v.clone() for k, v in model.named_parameters()}
     step = step_of(model, task)
-    step(data_of(task, 9).batches(0))
+    step(batches_of(task, 9)(0))
     still = {k for k, v in model.named_parameters() if torch.equal(v, before[k])}
     assert still == {k for k in before if "word_embeddings" in k or "encoder.layer.0." in k}
     with pytest.raises(StageError, match="'embedings'"):
@@ -236,7 +236,7 @@ def test_frozen_parameters_do_not_move() -> None:
 
 def test_bf16_is_an_autocast_and_anything_else_refused() -> None:
     task = Toy(rows=9)
-    batch = data_of(task, 9).batches(0)
+    batch = batches_of(task, 9)(0)
     model = model_of(task)
     full = float(step_of(model_of(task), task)(batch))
     half = float(step_of(model, task, precision="bf16")(batch))
@@ -275,7 +275,7 @@ OUT_OF_MEMORY = [
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(error: Exception) -> None:
     task = Toy(rows=40)
-    batches = [data_of(task, 20).batches(i) for i in range(2)]  # the second sees the update
+    batches = [batches_of(task, 20)(i) for i in range(2)]  # the second sees the update
     plain = step_of(model_of(task), task)
     expected = [float(plain(batch)) for batch in batches]
     notes: list[str] = []
@@ -289,7 +289,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(error: Excepti
 
 def test_a_part_that_failed_leaves_nothing_in_the_gradients() -> None:
     task = Toy(rows=12)
-    batch = data_of(task, 12).batches(0)
+    batch = batches_of(task, 12)(0)
     wanted = gradients(step_of(model_of(task), task), batch)
 
     class Once(Small):
@@ -306,7 +306,7 @@ def test_a_part_that_failed_leaves_nothing_in_the_gradients() -> None:
 
 def test_memory_that_holds_no_row_is_a_failure_and_other_errors_are_not_taken_for_it() -> None:
     task = Toy(rows=4)
-    batch = data_of(task, 4).batches(0)
+    batch = batches_of(task, 4)(0)
     with pytest.raises(StageError, match="a single row"):
         step_of(Small(model_of(task), 0, OUT_OF_MEMORY[0]), task)(batch)
     other = Small(model_of(task), 0, RuntimeError("expected scalar type Float"))
