@@ -27,7 +27,7 @@ from obert_sweeps.model.bert import Bert
 from obert_sweeps.task.base import Task
 from obert_sweeps.task.heads import Batch
 from obert_sweeps.train.data import Data
-from obert_sweeps.train.forward import inputs, to_device
+from obert_sweeps.train.forward import Setup, inputs, to_device
 from obert_sweeps.train.gradients import GradientSource
 
 LEAF = {"sst2": "sst2", "squad_by_article": "squad"}
@@ -102,7 +102,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     model = encoder.build(task.head.name, task.num_labels).to(device).eval()
     layers = encoder.prunable(model)
     data = Data(task, encoder.tokenizer(), args.train_rows)  # type: ignore[arg-type]
-    source = GradientSource(model, layers, task, data, device=device, seed=0)  # type: ignore[arg-type]
+    source = GradientSource(model, layers, data, Setup(device), seed=0)
     few = min(args.grads, 4)
     grouped = [(name, g.clone()) for name, g in source(few, args.rows)]
     batches = task.batches

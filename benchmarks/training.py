@@ -44,12 +44,14 @@ from obert_sweeps.task.base import Task
 from obert_sweeps.train.batches import Batches
 from obert_sweeps.train.data import Data
 from obert_sweeps.train.evaluate import row_logits
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.train.journal import Journal
-from obert_sweeps.train.loop import Run, timetable, train
+from obert_sweeps.train.loop import Run, train
 from obert_sweeps.train.optim import make_optimizer
 from obert_sweeps.train.state import State
 from obert_sweeps.train.step import Step
 from obert_sweeps.train.teacher import load_logits, save_logits
+from obert_sweeps.train.timetable import timetable
 
 LEAF = {"sst2": "sst2", "mnli": "mnli", "squad_by_article": "squad"}
 BATCH = {"sst2": 32, "mnli": 32, "squad_by_article": 16}
@@ -123,11 +125,9 @@ def fill(at: Setting, file: Path) -> float:
     begun = at.clock()
     said = row_logits(
         at.teacher,
-        at.task,
+        at.data,
         at.data.train,
-        at.data.pad_token_id,
-        at.device,
-        at.precision,
+        Setup(at.device, at.precision),
         read=lambda outputs, _: at.task.head.logits(outputs),
     )
     save_logits(file, said, at.task.head.per_token, "benchmark")
@@ -150,21 +150,13 @@ def ours(at: Setting, logits: Path | None, window: int, losses: list[float] | No
     times = timetable(training, "dense", 0.0, lambda: len(at.data.train))
     times.evaluations = set()
     every = 0.0 if losses is not None else 2.0
-    journal = Journal(lambda r: None, every, times.steps, times.steps_per_epoch, state.spent)
+    journal = Journal(lambda r: None, every, times, state.spent)
     if losses is not None:
         journal.write = lambda record: losses.append(record["loss"])
     begun = at.clock()
-    step = Step(
-        model,
-        at.task,
-        optimizer,
-        method,
-        device=at.device,
-        teacher=None if logits is None else load_logits(logits, at.device),
-        distill=training.distill,
-        max_grad_norm=training.max_grad_norm,
-        precision=at.precision,
-    )
+    setup = Setup(at.device, at.precision)
+    teacher = None if logits is None else load_logits(logits, at.device)
+    step = Step(state, training, at.task.head, setup, teacher)
     pattern = pattern_named("dense")
     torch.manual_seed(3)
     train(
@@ -177,8 +169,8 @@ def ours(at: Setting, logits: Path | None, window: int, losses: list[float] | No
             Batches(at.data, at.batch, 0, window),
             step,
             journal,
+            setup,
             0,
-            at.device,
             lambda s: None,
             1e9,
         ),

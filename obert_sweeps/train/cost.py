@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .forward import Setup
 from .machine import peak_flops
 
 
@@ -67,13 +68,13 @@ class Work:
     peak: float | None = None
 
 
-def work_of(model: Any, device: torch.device, precision: str, workers: int) -> Work:
+def work_of(model: Any, setup: Setup) -> Work:
     """What a token takes: the encoder's linear layers and, of a language model, its decoder."""
     layers = [part for part in model.base_model.encoder.modules() if isinstance(part, nn.Linear)]
     decoder = model.get_output_embeddings()
     weights = [layer.weight.numel() for layer in (*layers, *([] if decoder is None else [decoder]))]
-    peak = peak_flops(device, precision)
-    return Work(6.0 * sum(weights), peak and peak * workers)
+    peak = peak_flops(setup.device, setup.precision)
+    return Work(6.0 * sum(weights), peak and peak * setup.group.size)
 
 
 def rates(spent: Spent, work: Work | None = None) -> dict[str, float]:

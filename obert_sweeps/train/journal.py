@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..task.heads import Batch
 from .cost import Spent, Work, rates, read_clocks
+from .timetable import Timetable
 
 Write = Callable[[dict[str, Any]], None]
 
@@ -34,16 +35,14 @@ class Journal:
         self,
         write: Write,
         every_seconds: float,
-        steps: int,
-        steps_per_epoch: int,
+        times: Timetable,
         spent: Spent,
         clocks: tuple[float, float] | None = None,
         work: Work | None = None,
     ) -> None:
         self.write = write
         self.every_seconds = every_seconds
-        self.steps = steps
-        self.steps_per_epoch = steps_per_epoch
+        self.times = times
         self.spent = spent
         self.work = work
         self._wall, self._cpu = clocks or read_clocks()
@@ -87,9 +86,9 @@ class Journal:
         self.write(
             {
                 "step": step,
-                "steps": self.steps,
-                "epoch": round(step / self.steps_per_epoch, 4),
-                "epochs": round(self.steps / self.steps_per_epoch, 4),
+                "steps": self.times.steps,
+                "epoch": self.times.epoch(step),
+                "epochs": self.times.epoch(self.times.steps),
                 "loss": loss if math.isfinite(loss) else None,
                 "lr": rate,
                 "sparsity": sparsity,
@@ -102,7 +101,7 @@ class Journal:
         if not math.isfinite(loss):
             raise Diverged(
                 reason="the training loss is not finite",
-                epoch=round(step / self.steps_per_epoch, 4),
+                epoch=self.times.epoch(step),
                 step=step,
             )
 

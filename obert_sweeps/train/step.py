@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from ..method.base import Method
-from ..schema import Distillation, StageError
-from ..task.base import Task
-from ..task.heads import Batch
-from ..worker_group import ALONE, WorkerGroup
-from .forward import autocast, inputs, to_device
+from ..schema import StageError, Training
+from ..task.heads import Batch, Head
+from .forward import Setup, inputs, to_device
 from .parallel import GradientSum
 from .parts import micro_batches, shares
+from .state import State
 from .teacher import Teacher
 
 
@@ -28,53 +24,41 @@ class Step:
     """Takes optimiser steps.
 
     loss = (1 - hardness) * task loss + hardness * distillation loss + the method's penalty, each a
-    mean over the whole batch however it is cut into micro-batches and divided over the workers of
-    `group`, who all get the same batch. With hardness 1 labels are not looked at.
+    mean over the whole batch however it is cut into micro-batches and divided over the workers, who
+    all get the same batch. With hardness 1 labels are not looked at.
 
     Where memory does not hold a micro-batch, `micro_batch` is halved for good and the batch taken
-    again from its beginning, in twice as many parts; `note` is told. The batch stays what it was.
+    again from its beginning, in twice as many parts; the log says so. The batch stays what it was.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        task: Task,
-        optimizer: torch.optim.Optimizer,
-        method: Method,
-        *,
-        device: torch.device,
+        state: State,
+        training: Training,
+        head: Head,
+        setup: Setup,
         teacher: Teacher | None = None,
-        distill: Distillation | None = None,
-        max_grad_norm: float = 0.0,
         micro_batch: int | None = None,
-        precision: str = "fp32",
-        group: WorkerGroup = ALONE,
-        note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        if distill is not None and teacher is None:
+        if training.distill is not None and teacher is None:
             raise StageError(
                 "training.distill is set and the stage has no teacher among its parents"
             )
-        self.model = model
-        self.task = task
-        self.optimizer = optimizer
-        self.method = method
-        self.device = device
+        self.model, self.method, self.optimizer = state.model, state.method, state.optimizer
+        self.distill = training.distill
+        self.max_grad_norm = training.max_grad_norm
+        self.head = head
+        self.setup = setup
         self.teacher = teacher
-        self.distill = distill
-        self.max_grad_norm = max_grad_norm
         self.micro_batch = micro_batch
-        self.precision = precision
-        self.group = group
-        self.note = note
-        self.trained = [p for part in optimizer.param_groups for p in part["params"]]
-        self.add_up = GradientSum(self.trained, group)
+        self.trained = [p for part in self.optimizer.param_groups for p in part["params"]]
+        self.add_up = GradientSum(self.trained, setup.group)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Update the weights on a batch (on the CPU); its loss, a scalar left on the device."""
         while (total := self._gradients(batch)) is None:
             self._halve(batch)
-        if self.group.size > 1:
+        if self.setup.group.size > 1:
             total = self.add_up(total)
         penalty = self.method.penalty()  # the same at every worker, so not added up
         if penalty is not None:
@@ -89,8 +73,8 @@ class Step:
     def _gradients(self, batch: Batch) -> Tensor | None:
         """Leave this worker's part of the gradients; its part of the loss. None: out of memory."""
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.device)
-        head, group = self.task.head, self.group
+        total = torch.zeros((), device=self.setup.device)
+        head, group = self.head, self.setup.group
         parts = list(micro_batches(batch, self.micro_batch, group.rank, group.size))
         by_label = shares([head.counted(part) for part in parts], head.counted(batch))
         by_teacher = shares(
@@ -98,7 +82,7 @@ class Step:
         )
         try:
             for part, label_share, teacher_share in zip(parts, by_label, by_teacher, strict=True):
-                loss = self._loss(to_device(part, self.device), label_share, teacher_share)
+                loss = self._loss(to_device(part, self.setup.device), label_share, teacher_share)
                 if loss is not None:
                     loss.backward()
                     total += loss.detach()
@@ -110,7 +94,7 @@ class Step:
 
     def _halve(self, batch: Batch) -> None:
         """Half as many rows at once, from here on. StageError where it is one row already."""
-        share = -(-len(batch["input_ids"]) // self.group.size)
+        share = -(-len(batch["input_ids"]) // self.setup.group.size)
         rows = min(self.micro_batch or share, share)
         if rows == 1:
             raise StageError(
@@ -119,9 +103,9 @@ class Step:
             )
         self.micro_batch = rows // 2
         self.optimizer.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
+        if self.setup.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.note(
+        self.setup.note(
             f"{rows} rows at once do not fit in memory: from here on {self.micro_batch} at"
             f" once, with gradients added up. To begin so: cluster.micro_batch={self.micro_batch}"
         )
@@ -130,15 +114,15 @@ class Step:
         """A micro-batch's part of the batch's loss; None if nothing in it counts."""
         hardness = self.distill.hardness if self.distill else 0.0
         terms: list[Tensor] = []
-        with autocast(self.device, self.precision):
+        with self.setup.autocast():
             outputs = self.model(**inputs(part))
             if hardness < 1 and label_share:
-                terms.append((1 - hardness) * label_share * self.task.head.loss(outputs, part))
+                terms.append((1 - hardness) * label_share * self.head.loss(outputs, part))
             if self.distill is not None and self.teacher is not None and hardness > 0:
                 taught = self.teacher(part)
-                student = self.task.head.logits(outputs)
+                student = self.head.logits(outputs)
         if self.distill is not None and hardness > 0:
-            divergence = self.task.head.distillation_loss(
+            divergence = self.head.distillation_loss(
                 student, taught, self.distill.temperature, part["attention_mask"]
             )
             terms.append(hardness * teacher_share * divergence)

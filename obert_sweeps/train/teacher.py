@@ -17,8 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..task.base import Task
-from ..task.heads import Batch, Logits
+from ..task.heads import Batch, Head, Logits
 from .forward import inputs
 
 
@@ -30,13 +29,13 @@ class Teacher(Protocol):
 class LiveTeacher:
     """Calls the teacher, in eval mode."""
 
-    def __init__(self, model: nn.Module, task: Task) -> None:
+    def __init__(self, model: nn.Module, head: Head) -> None:
         self.model = model.eval()
-        self.task = task
+        self.head = head
 
     @torch.no_grad()
     def __call__(self, part: Batch) -> Logits:
-        return self.task.head.logits(self.model(**inputs(part)))
+        return self.head.logits(self.model(**inputs(part)))
 
 
 class KnownLogits:

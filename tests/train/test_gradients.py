@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from obert_sweeps.schema import StageError
 from obert_sweeps.task.heads import Batch
 from obert_sweeps.train import gradients as module
-from obert_sweeps.train.forward import inputs
+from obert_sweeps.train.forward import Setup, inputs
 from obert_sweeps.train.gradients import GradientSource
-from obert_sweeps.worker_group import WorkerGroup
+from obert_sweeps.worker_group import ALONE, WorkerGroup
 
 CPU = torch.device("cpu")
 HEADS = ["classification", "regression", "span", "mlm"]
@@ -39,7 +39,8 @@ class Worker(WorkerGroup):
 
 def source(task: Toy, model: Any, seed: int = 3, **more: Any) -> GradientSource:
     more.setdefault("layers", encoder().prunable(model))
-    return GradientSource(model, task=task, data=data_of(task), device=CPU, seed=seed, **more)
+    setup = Setup(CPU, group=more.pop("group", ALONE))
+    return GradientSource(model, data=data_of(task), setup=setup, seed=seed, **more)
 
 
 def drawn(

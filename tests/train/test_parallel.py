@@ -13,6 +13,7 @@ from workers import run_workers
 
 from obert_sweeps.schema import Distillation, StageError
 from obert_sweeps.train.evaluate import row_logits
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.train.parallel import GradientSum, check_equal, share_rows
 from obert_sweeps.worker_group import ALONE, WorkerGroup
 
@@ -102,8 +103,9 @@ def evaluate_all(group: WorkerGroup) -> list[Any]:
     for head in ("classification", "regression", "span"):
         for rows in (13, 1):
             task = Toy(head=head, rows=rows)
-            features = data_of(task).evaluation[0]
-            found.append(row_logits(model_of(task), task, features, 0, CPU, tokens=40, group=group))
+            data = data_of(task)
+            setup = Setup(CPU, group=group)
+            found.append(row_logits(model_of(task), data, data.evaluation[0], setup, tokens=40))
     return found
 
 

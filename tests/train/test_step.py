@@ -12,7 +12,9 @@ from tiny_bert import Toy, batches_of, encoder, model_of
 from obert_sweeps.method.base import Method
 from obert_sweeps.schema import Distillation, LearningRatePiece, StageError, Training
 from obert_sweeps.sparsity.mask import Masks
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.train.optim import freeze, make_optimizer, set_learning_rate
+from obert_sweeps.train.state import State
 from obert_sweeps.train.step import Step
 from obert_sweeps.train.teacher import LiveTeacher
 
@@ -20,13 +22,25 @@ TRAINING = Training(epochs=1, batch_size=8, learning_rate=[LearningRatePiece(1, 
 CPU = torch.device("cpu")
 
 
-def step_of(model: Any, task: Toy, training: Training = TRAINING, **more: Any) -> Step:
-    method = more.pop("method", Method())
-    if isinstance(teacher := more.get("teacher"), torch.nn.Module):
-        more["teacher"] = LiveTeacher(teacher, task)
+def step_of(
+    model: Any,
+    task: Toy,
+    training: Training = TRAINING,
+    *,
+    method: Method | None = None,
+    teacher: Any = None,
+    micro_batch: int | None = None,
+    max_grad_norm: float = 0.0,
+    **setup: Any,
+) -> Step:
+    method = method or Method()
+    if isinstance(teacher, torch.nn.Module):
+        teacher = LiveTeacher(teacher, task.head)
     optimizer = make_optimizer(training, model, method.attach({}, Masks({})))
     set_learning_rate(optimizer, training.learning_rate, 0, 10)
-    return Step(model, task, optimizer, method, device=CPU, distill=training.distill, **more)
+    state = State(model, Masks({}), method, optimizer)
+    training = replace(training, max_grad_norm=max_grad_norm)
+    return Step(state, training, task.head, Setup(CPU, **setup), teacher, micro_batch)
 
 
 def gradients(step: Step, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:

@@ -14,6 +14,7 @@ from tiny_bert import Toy, data_of, model_of
 from obert_sweeps.schema import Distillation
 from obert_sweeps.train.batches import Batches
 from obert_sweeps.train.evaluate import row_logits
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.train.parts import micro_batches
 from obert_sweeps.train.teacher import (
     KnownLogits,
@@ -28,7 +29,9 @@ HEADS = ["classification", "regression", "span"]
 
 
 def known(task: Toy, teacher: Any, data: Any, file: Path) -> KnownLogits:
-    said = row_logits(teacher, task, data.train, 0, CPU, read=lambda out, _: task.head.logits(out))
+    said = row_logits(
+        teacher, data, data.train, Setup(CPU), read=lambda out, _: task.head.logits(out)
+    )
     save_logits(file, said, task.head.per_token, "of these rows")
     return load_logits(file, CPU)
 
@@ -43,7 +46,7 @@ def test_losses_and_gradients_are_those_of_the_teacher_itself(head: str, tmp_pat
     for step_number, micro_batch in ((0, None), (2, 3), (3, None)):  # the last: two rows
         batch = batches(step_number)
         found = []
-        for source in (LiveTeacher(teacher, task), cached):
+        for source in (LiveTeacher(teacher, task.head), cached):
             step = step_of(model_of(task), task, training, teacher=source, micro_batch=micro_batch)
             found.append((float(step(batch)), gradients(step, batch)))
         assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
