@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..deploy.benchmark import Plan, benchmark, random_inputs
 from ..deploy.engine_model import EngineModel
+from ..deploy.engines.base import Engine
 from ..deploy.engines.known import engine_of
 from ..model.check import check_checkpoint
 from ..schema import Benchmark, Runtime, Stage
@@ -40,34 +40,15 @@ def benchmark_stage(
     begun, plan = read_clocks(), Benchmark(**spec.recipe["benchmark"])
     how = how if plan.gpu else replace(how, device="cpu")
     device = prepare_torch(how)
-    models = parent_models(spec, how)
     engines = [engine_of(leaf) for leaf in plan.engines]
-    config = check_checkpoint(str(models["start"]))
-    report = benchmark(
-        Plan(
-            _sides(models),
-            random_inputs(config["vocab_size"]),
-            [(batch, length) for batch, length in plan.shapes],
-            plan.warmup,
-            plan.repeats,
-            quantized=any(models["start"].glob("model.*.onnx")),
-        ),
-        engines,
-        how.threads,
-        writer.folder.log,
-    )
-    for (kind, options), row in zip(engines, report["engines"], strict=True):
-        if "figures" in row and not plan.gpu:
-            engine = kind(**options, threads=how.threads)
-            engine.load(models["start"])
-            longest = config["max_position_embeddings"]
-            row["metrics"] = _score(spec, how, plan, engine, models["start"], longest)
-            engine.close()
+    report = benchmark(_plan(spec, how, plan), engines, how.threads, writer.folder.log)
+    rows = report["engines"]
+    for row in rows:
         for word, reason in faults(row):
             writer.folder.log(f"{row['engine']} is {word}: {reason}")
     start = Store(how.store).result(spec.parents["start"]) or {}
-    best = fastest(report["engines"])
-    remark = {} if best else {"remark": none_ran(report["engines"])}
+    best = fastest(rows)
+    remark = {} if best else {"remark": none_ran(rows)}
     found = {
         "metrics": start["metrics"] | (metrics_of(best, plan.gpu) if best else {}),
         "sparsity": start["sparsity"],
@@ -111,18 +92,26 @@ def _timed(figure: dict[str, Any]) -> dict[str, float]:
     return figure.get("compressed") or figure["dense"]
 
 
-def _sides(models: dict[str, Path]) -> dict[str, Path]:
-    if "against" in models:
-        return {"dense": models["against"], "compressed": models["start"]}
-    return {"dense": models["start"]}
+def _plan(spec: Stage, how: Runtime, plan: Benchmark) -> Plan:
+    models = parent_models(spec, how)
+    compressed, dense = models["start"], models.get("against")
+    config = check_checkpoint(str(compressed))
 
+    def score(engine: Engine) -> dict[str, float | None]:
+        """The task's metrics over the validation rows, computed by the engine."""
+        task, encoder = task_of(spec, how), encoder_of(spec, how)
+        tokenizer = encoder.tokenizer(str(compressed))
+        data = Data(task, tokenizer, max_eval_rows=plan.max_eval_rows)
+        model = EngineModel(engine, config["max_position_embeddings"])
+        found = evaluate(model, data, Setup(torch.device("cpu")))
+        return finite({name: found[name] for name in task.metrics if name in found})
 
-def _score(
-    spec: Stage, how: Runtime, plan: Benchmark, engine: Any, folder: Path, longest: int
-) -> dict[str, float | None]:
-    """The task's metrics over the validation rows, computed by the engine."""
-    task, encoder = task_of(spec, how), encoder_of(spec, how)
-    data = Data(task, encoder.tokenizer(str(folder)), max_eval_rows=plan.max_eval_rows)
-    model = EngineModel(engine, longest)
-    found = evaluate(model, data, Setup(torch.device("cpu")))
-    return finite({name: found[name] for name in task.metrics if name in found})
+    return Plan(
+        {"dense": dense, "compressed": compressed} if dense else {"dense": compressed},
+        random_inputs(config["vocab_size"]),
+        [(batch, length) for batch, length in plan.shapes],
+        plan.warmup,
+        plan.repeats,
+        quantized=any(compressed.glob("model.*.onnx")),
+        score=None if plan.gpu else score,
+    )
