@@ -240,7 +240,7 @@ def peer(
     losses: list[float] | None = None,
 ) -> float:
     """Seconds of so many steps of a Trainer. `order`: rows in this order, not grouped."""
-    length = at.task.max_length if padded else None  # type: ignore[attr-defined]
+    length = at.task.max_length if padded else None
     rows = at.data.train.rows if order is None else [at.data.train.rows[i] for i in order]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(

@@ -32,16 +32,24 @@ class Features:
 
 
 class Task(ABC):
-    """Keyword-only, typed constructor: it is the schema of the task's configuration leaf."""
+    """Keyword-only, typed constructor: it is the schema of the task's configuration leaf.
+
+    Keys that it takes and does not keep (`data`, `official_rows`) are what plans are made from.
+    """
 
     name: str
     head: Head
     num_labels: int
+    max_length: int  # tokens of a row, at most
     metrics: tuple[str, ...]  # every metric `score` gives over the evaluation splits
     best_metric: str  # what keep=best chooses by, always higher is better
     correlations: tuple[str, ...] = ()  # metrics that a constant prediction leaves undefined
     evaluation_splits: tuple[str, ...] = ("validation",)
     rows_stay: bool = True  # a training row is the same each time; False where it is drawn anew
+
+    def make_tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """A tokenizer for an encoder that is made from nothing; None if the task makes none."""
+        return None
 
     @abstractmethod
     def features(

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from obert_sweeps.schema import RequestError, StageError
-from obert_sweeps.task.base import Features, Task
-from obert_sweeps.task.heads import Batch, Logits
-from obert_sweeps.task.labels import Classes, Scores
-from obert_sweeps.task.metrics import CORRELATIONS
-from obert_sweeps.task.padding import model_inputs
-from obert_sweeps.task.sources import row_source
+from ..schema import RequestError, StageError
+from .base import Features, Task
+from .heads import Batch, Logits
+from .labels import Classes, Scores
+from .metrics import CORRELATIONS
+from .padding import model_inputs
+from .sources import row_source
 
 MISMATCHED = "_mm"  # a metric of this ending belongs to the split of that ending
 _SPLIT_ENDING = "_mismatched"
@@ -50,7 +50,6 @@ class Glue(Task):
         generator: Mapping[str, Any],
     ) -> None:
         self.name = name
-        self.data = data
         self.text_columns = list(text_columns)
         self.num_labels = num_labels
         self.labels: Classes | Scores = Scores() if num_labels == 1 else Classes(num_labels)
@@ -60,7 +59,6 @@ class Glue(Task):
         self.best_metric = best_metric
         self.max_length = max_length
         self.evaluation_splits = tuple(evaluation_splits)
-        self.official_rows = dict(official_rows)
         self._check_values()
         self.source = row_source(
             task=name,

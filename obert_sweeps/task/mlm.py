@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from obert_sweeps.schema import RequestError, StageError
-from obert_sweeps.task.base import Features, Task
-from obert_sweeps.task.corpus import Corpus, Line
-from obert_sweeps.task.heads import Batch, Logits, MaskedLanguage
-from obert_sweeps.task.masking import IGNORED, Vocabulary, mask_tokens
-from obert_sweeps.task.padding import model_inputs, padded
-from obert_sweeps.task.word_tokenizer import word_tokenizer
+from ..schema import RequestError, StageError
+from .base import Features, Task
+from .corpus import Corpus, Line
+from .heads import Batch, Logits, MaskedLanguage
+from .masking import IGNORED, Vocabulary, mask_tokens
+from .padding import model_inputs, padded
+from .word_tokenizer import word_tokenizer
 
 METRICS = ("loss", "unigram_loss", "accuracy")
 _VALIDATION_SEED = 0  # the held-out text is masked once, alike for every model and seed
@@ -61,13 +61,10 @@ class Mlm(Task):
         generator: Mapping[str, Any],
     ) -> None:
         self.name = name
-        self.data = data
-        self.folder = folder
         self.mask_probability = mask_probability
         self.max_length = max_length
         self.pack = pack
         self.best_metric = best_metric
-        self.official_rows = dict(official_rows)
         if not 0 < mask_probability < 1 or max_length < 8 or held_out_rows < 1:
             raise RequestError(
                 f"task {name}: mask_probability must lie between 0 and 1 (is {mask_probability}), "

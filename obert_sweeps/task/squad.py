@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from obert_sweeps.schema import RequestError, StageError
-from obert_sweeps.task.base import Features, Task
-from obert_sweeps.task.heads import Batch, Logits, Span
-from obert_sweeps.task.padding import model_inputs
-from obert_sweeps.task.sources import row_source
-from obert_sweeps.task.squad_answers import Window, best_text, exact_match, f1
+from ..schema import RequestError, StageError
+from .base import Features, Task
+from .heads import Batch, Logits, Span
+from .padding import model_inputs
+from .sources import row_source
+from .squad_answers import Window, best_text, exact_match, f1
 
 COLUMNS = ["id", "question", "context", "answers"]
 
@@ -64,7 +64,6 @@ class Squad(Task):
         generator: Mapping[str, Any],
     ) -> None:
         self.name = name
-        self.data = data
         self.metrics = tuple(metrics)
         self.best_metric = best_metric
         self.max_length = max_length
@@ -72,7 +71,6 @@ class Squad(Task):
         self.max_query_length = max_query_length
         self.max_answer_length = max_answer_length
         self.n_best = n_best
-        self.official_rows = dict(official_rows)
         self._check_values()
         self.source = row_source(
             task=name,
