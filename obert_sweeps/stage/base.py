@@ -36,12 +36,7 @@ Kind = Callable[[Stage, Runtime, WorkerGroup, StageWriter | None], Result | None
 
 
 def finished(
-    spec: Stage,
-    how: Runtime,
-    device: torch.device,
-    spent: Spent,
-    found: Result,
-    workers: int = 1,
+    spec: Stage, how: Runtime, device: torch.device, spent: Spent, found: Result, workers: int = 1
 ) -> Result:
     """A stage's result.json: what was `found`, and what every kind of stage tells."""
     return {

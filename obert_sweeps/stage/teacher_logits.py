@@ -12,7 +12,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +19,6 @@ from torch import nn
 from ..model.base import Encoder
 from ..schema import Runtime, Stage
 from ..store import Store
-from ..task.heads import Batch, Logits
 from ..train.cost import read_clocks, spent_since
 from ..train.data import Data
 from ..train.evaluate import row_logits
@@ -73,11 +71,9 @@ class TeacherQuery:
     def answer(self, part: Path | None) -> None:
         """Ask, together with the other workers, and write what is said into the folder `part`."""
         head, data = self.data.task.head, self.data
-
-        def logits(outputs: Any, _: Batch) -> Logits:
-            return head.logits(outputs)
-
-        said = row_logits(self.model(), data, data.train, self.setup, read=logits)
+        said = row_logits(
+            self.model(), data, data.train, self.setup, read=lambda outputs, _: head.logits(outputs)
+        )
         if part is not None:
             save_logits(part / FILE, said, head.per_token, self.identity())
 

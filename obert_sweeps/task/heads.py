@@ -57,10 +57,9 @@ class Head(ABC):
         """What `distillation_loss` is a mean over."""
         return len(batch["input_ids"])
 
-    def _divergence(
-        self, student: Tensor, teacher: Tensor, temperature: float, mask: Tensor
-    ) -> Tensor:
-        return temperature**2 * _softened_kl(student, teacher, temperature).mean()
+    def _divergence(self, s: Tensor, t: Tensor, temperature: float, mask: Tensor) -> Tensor:
+        """Of one of the tensors, student's and teacher's, in float32."""
+        return temperature**2 * _softened_kl(s, t, temperature).mean()
 
 
 class Classification(Head):
@@ -81,11 +80,9 @@ class Regression(Head):
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         return F.mse_loss(outputs.logits.squeeze(-1), batch["labels"])
 
-    def _divergence(
-        self, student: Tensor, teacher: Tensor, temperature: float, mask: Tensor
-    ) -> Tensor:
+    def _divergence(self, s: Tensor, t: Tensor, temperature: float, mask: Tensor) -> Tensor:
         """A score has no distribution: its KL is zero whatever it is. So the squared difference."""
-        return F.mse_loss(student, teacher)
+        return F.mse_loss(s, t)
 
 
 class Span(Head):
@@ -107,14 +104,11 @@ class Span(Head):
         )
         return (start + end) / 2
 
-    def _divergence(
-        self, student: Tensor, teacher: Tensor, temperature: float, mask: Tensor
-    ) -> Tensor:
+    def _divergence(self, s: Tensor, t: Tensor, temperature: float, mask: Tensor) -> Tensor:
         # Finite, so that what padding contributes is 0 x 0 and not 0 x inf.
-        lowest = torch.finfo(student.dtype).min / 4
-        student = student.masked_fill(mask == 0, lowest)
-        teacher = teacher.masked_fill(mask == 0, lowest)
-        return super()._divergence(student, teacher, temperature, mask)
+        lowest = torch.finfo(s.dtype).min / 4
+        s, t = (logits.masked_fill(mask == 0, lowest) for logits in (s, t))
+        return super()._divergence(s, t, temperature, mask)
 
 
 class MaskedLanguage(Head):
@@ -137,10 +131,8 @@ class MaskedLanguage(Head):
         """Real tokens."""
         return int(batch["attention_mask"].sum())
 
-    def _divergence(
-        self, student: Tensor, teacher: Tensor, temperature: float, mask: Tensor
-    ) -> Tensor:
-        divergence = _softened_kl(student, teacher, temperature)
+    def _divergence(self, s: Tensor, t: Tensor, temperature: float, mask: Tensor) -> Tensor:
+        divergence = _softened_kl(s, t, temperature)
         return temperature**2 * ((divergence * mask).sum() / mask.sum())
 
 

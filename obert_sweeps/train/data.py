@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ..task.base import Features, Task
 
 
+@dataclass(eq=False)
 class Data:
     """A task's features, read when first needed: one-shot pruning by magnitude needs no rows.
 
     `training_rows` gives those of training where they need not be tokenised anew.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        tokenizer: Any,
-        max_train_rows: int | None = None,
-        max_eval_rows: int | None = None,
-        training_rows: Callable[[], Features] | None = None,
-    ) -> None:
-        self.task = task
-        self.tokenizer = tokenizer
-        self.max_train_rows = max_train_rows
-        self.max_eval_rows = max_eval_rows
-        self.training_rows = training_rows
+    task: Task
+    tokenizer: Any
+    max_train_rows: int | None = None
+    max_eval_rows: int | None = None
+    training_rows: Callable[[], Features] | None = None
 
     @property
     def pad_token_id(self) -> int:
