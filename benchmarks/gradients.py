@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from obert_sweeps.make import make
 from obert_sweeps.model.bert import Bert
 from obert_sweeps.task.base import Task
-from obert_sweeps.train.batches import Batch, Data, inputs, to_device
+from obert_sweeps.task.heads import Batch
+from obert_sweeps.train.data import Data
+from obert_sweeps.train.forward import Setup, inputs, to_device
 from obert_sweeps.train.gradients import GradientSource
 
 
@@ -35,7 +37,7 @@ def one_pass_each(
     weights = [layer.weight for layer in layers.values()]
     for batch in batches:
         part = to_device(batch, device)
-        loss = task.loss(model(**inputs(part)), part)
+        loss = task.head.loss(model(**inputs(part)), part)
         found = torch.autograd.grad(loss, weights)
         yield from ((name, gradient[None]) for name, gradient in zip(layers, found, strict=True))
 
@@ -87,10 +89,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(args.device)
     task = Recorded(make(task_leaf(args.task, args.data_root), [], Task))
     encoder = Bert(name="bert_base", path=str(args.model_path))
-    model = encoder.build(task.head, task.num_labels).to(device).eval()
+    model = encoder.build(task.head.name, task.num_labels).to(device).eval()
     layers = encoder.prunable(model)
-    data = Data(task, encoder.tokenizer(), args.rows, 0, args.train_rows)  # type: ignore[arg-type]
-    source = GradientSource(model, layers, task, data, device=device, seed=0)  # type: ignore[arg-type]
+    data = Data(task, encoder.tokenizer(), args.train_rows)  # type: ignore[arg-type]
+    source = GradientSource(model, layers, data, Setup(device), seed=0)
     few = min(args.grads, 4)
     grouped = [(name, g.clone()) for name, g in source(few, args.rows)]
     batches = task.batches

@@ -40,15 +40,17 @@ from obert_sweeps.schema import Distillation, LearningRatePiece, Training
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
 from obert_sweeps.task.base import Task
-from obert_sweeps.train.batches import Data
-from obert_sweeps.train.distill import distillation_loss
+from obert_sweeps.train.batches import Batches
+from obert_sweeps.train.data import Data
 from obert_sweeps.train.evaluate import row_logits
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.train.journal import Journal
-from obert_sweeps.train.loop import Run, timetable, train
+from obert_sweeps.train.loop import Run, train
 from obert_sweeps.train.optim import make_optimizer
 from obert_sweeps.train.state import State
 from obert_sweeps.train.step import Step
 from obert_sweeps.train.teacher import load_logits, save_logits
+from obert_sweeps.train.timetable import timetable
 
 BATCH = {"sst2": 32, "mnli": 32, "squad_by_article": 16}
 RATE, TEMPERATURE = 5e-5, 2.0
@@ -93,7 +95,7 @@ def setting(args: argparse.Namespace) -> Setting:
 
     def model(seed: int) -> nn.Module:
         torch.manual_seed(seed)
-        made = encoder.build(task.head, task.num_labels)
+        made = encoder.build(task.head.name, task.num_labels)
         for part in made.modules():
             if isinstance(part, nn.Dropout):
                 part.p = args.dropout
@@ -102,7 +104,7 @@ def setting(args: argparse.Namespace) -> Setting:
         return made.to(device)
 
     batch = args.batch or BATCH[args.task]
-    data = Data(task, tokenizer, batch, 0, args.steps * batch)
+    data = Data(task, tokenizer, args.steps * batch)
     clock = clock_of(device, args.threads)
     del data.train.rows[args.steps * batch :]  # more windows than texts
     return Setting(task, tokenizer, model, batch, args.steps, data, device, args.precision, clock)
@@ -116,14 +118,12 @@ def fill(at: Setting, file: Path) -> float:
     begun = at.clock()
     said = row_logits(
         at.teacher,
-        at.task,
+        at.data,
         at.data.train,
-        at.data.pad_token_id,
-        at.device,
-        at.precision,
-        read=lambda outputs, _: at.task.logits(outputs),
+        Setup(at.device, at.precision),
+        read=lambda outputs, _: at.task.head.logits(outputs),
     )
-    save_logits(file, said, at.task.head == "span", "benchmark")
+    save_logits(file, said, at.task.head.per_token, "benchmark")
     return at.seconds_since(begun)
 
 
@@ -140,31 +140,32 @@ def ours(at: Setting, logits: Path | None, window: int, losses: list[float] | No
     masks = Masks({})
     optimizer = make_optimizer(training, model, method.attach({}, masks))
     state = State(model, masks, method, optimizer)
-    at.data.group_by_length = window
-    at.data.__dict__.pop("batches", None)
     times = timetable(training, "dense", 0.0, lambda: len(at.data.train))
     times.evaluations = set()
     every = 0.0 if losses is not None else 2.0
-    journal = Journal(lambda r: None, every, times.steps, times.steps_per_epoch, state.spent)
+    journal = Journal(lambda r: None, every, times, state.spent)
     if losses is not None:
         journal.write = lambda record: losses.append(record["loss"])
     begun = at.clock()
-    step = Step(
-        model,
-        at.task,
-        optimizer,
-        method,
-        device=at.device,
-        teacher=None if logits is None else load_logits(logits, at.device),
-        distill=training.distill,
-        max_grad_norm=training.max_grad_norm,
-        precision=at.precision,
-    )
+    setup = Setup(at.device, at.precision)
+    teacher = None if logits is None else load_logits(logits, at.device)
+    step = Step(state, training, at.task.head, setup, teacher)
     pattern = pattern_named("dense")
     torch.manual_seed(3)
     train(
         Run(
-            training, times, pattern, {}, at.data, step, journal, 0, at.device, lambda s: None, 1e9
+            training,
+            times,
+            pattern,
+            {},
+            at.data,
+            Batches(at.data, at.batch, 0, window),
+            step,
+            journal,
+            setup,
+            0,
+            lambda s: None,
+            1e9,
         ),
         state,
     )
@@ -189,10 +190,9 @@ class Distilling(Trainer):
         given = {name: tensor for name, tensor in inputs.items() if name not in labels}
         outputs = model(**given)
         with torch.no_grad():
-            taught = self.at.task.logits(self.at.teacher(**given))
-        student = self.at.task.logits(outputs)
-        loss = distillation_loss(
-            student, taught, TEMPERATURE, self.at.task.head, given["attention_mask"]
+            taught = self.at.task.head.logits(self.at.teacher(**given))
+        loss = self.at.task.head.distillation_loss(
+            self.at.task.head.logits(outputs), taught, TEMPERATURE, given["attention_mask"]
         )
         self.losses.append(loss.detach())
         return loss
@@ -218,7 +218,7 @@ def example(at: Setting, row: dict[str, Any], length: int | None) -> dict[str, A
         "attention_mask": [1] * len(ids) + [0] * fill,
         "token_type_ids": [int(i) for i in row["token_type_ids"]] + [0] * fill,
     }
-    if at.task.head == "span":
+    if at.task.head.name == "span":
         start, end = row["labels"]
         return {**found, "start_positions": int(start), "end_positions": int(end)}
     return {**found, "labels": row["labels"]}
@@ -233,7 +233,7 @@ def peer(
     losses: list[float] | None = None,
 ) -> float:
     """Seconds of so many steps of a Trainer. `order`: rows in this order, not grouped."""
-    length = at.task.max_length if padded else None  # type: ignore[attr-defined]
+    length = at.task.max_length if padded else None
     rows = at.data.train.rows if order is None else [at.data.train.rows[i] for i in order]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -331,7 +331,8 @@ def compare_losses(at: Setting, file: Path) -> dict[str, Any]:
     mine: list[float] = []
     theirs: list[float] = []
     ours(at, file, 0, mine)
-    order = [i for step in range(at.steps) for i in at.data.batches.indices(step)]
+    batches = Batches(at.data, at.batch, 0)
+    order = [i for step in range(at.steps) for i in batches.indices(step)]
     peer(at, True, False, at.steps, order, theirs)
     return {
         "ours": mine,

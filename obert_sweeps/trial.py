@@ -11,7 +11,7 @@ from .lease import this_process
 from .make import PACKAGE, make
 from .place.base import cannot_write
 from .schema import Interrupted, RequestError, Runtime, Stage, StageError, WorkerLost
-from .stage.base import Desk, Kind
+from .stage.base import Kind, Result, StageWriter, inherited
 from .stage.benchmark import benchmark_stage
 from .stage.export import export_stage
 from .stage.teacher_logits import teacher_logits_stage
@@ -42,7 +42,7 @@ def run_stage(
     """
     spec, how = Stage.from_dict(stage), Runtime(**runtime)
     if group.rank:
-        _kind(spec)(spec, how, group, None)
+        _work(spec, how, group, None)
         return {"id": spec.id, "status": "done", "reason": None}
     store = Store(how.output or how.store)
     folder = store.folder(spec.id)
@@ -59,11 +59,13 @@ def run_stage(
         return {"id": spec.id, "status": "failed", "reason": _one_line(error)}
 
 
-def _kind(spec: Stage) -> Kind:
+def _work(
+    spec: Stage, how: Runtime, group: WorkerGroup, writer: StageWriter | None
+) -> Result | None:
     kind = str(spec.recipe.get("kind"))
     if kind not in KINDS:
         raise StageError(f"a stage of kind {kind!r} cannot be run: known are {', '.join(KINDS)}")
-    return KINDS[kind]
+    return inherited(spec, how) or KINDS[kind](spec, how, group, writer)
 
 
 def _finished(folder: StageFolder, how: Runtime) -> dict[str, Any] | None:
@@ -90,7 +92,7 @@ def _attempt(
         if how.tracker:
             tracker = make(how.tracker, how.allow_targets, Tracker)
         tracker.start(spec, root)
-        result = _kind(spec)(spec, how, group, Desk(folder, tracker)) or {}
+        result = _work(spec, how, group, StageWriter(folder, tracker)) or {}
         result |= {"started": started, "finished": time.time()}  # of this attempt
         folder.write_json("result.json", result)
         folder.drop_checkpoints()

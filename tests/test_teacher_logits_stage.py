@@ -12,14 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from thread_group import together
-from tiny_bert import CONFIG, Toy, data_of, model_of
+from tiny_bert import CONFIG, Toy, data_of, encoder
 from tiny_stage import run, runtime, stage, weights
 
 from obert_sweeps.schema import Runtime, Stage
 from obert_sweeps.stage.once import made_once
-from obert_sweeps.stage.teacher_logits import Asked, teacher_of
+from obert_sweeps.stage.teacher_logits import TeacherQuery, teacher_of
 from obert_sweeps.store import Store
 from obert_sweeps.train import teacher
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.trial import run_stage
 from obert_sweeps.worker_group import WorkerGroup
 
@@ -186,14 +187,15 @@ def test_workers_who_do_not_all_find_it_all_call_the_teacher(tmp_path: Path) -> 
     run(tmp_path, stage("teacher"))
     run(tmp_path, logits_stage())
     task = Toy(rows=24)
+    folder = tmp_path / "stages/teacher/model"
     how, said = Runtime(**runtime(tmp_path)), []
     blind = Runtime(**runtime(tmp_path / "elsewhere"))
 
     def teachers(*ways: Runtime) -> list[str]:
         def work(group: WorkerGroup) -> str:
-            data = data_of(task, 8)
-            asked = Asked("teacher", lambda: model_of(task), task, data, "fp32", CPU, group)
-            return type(teacher_of(asked, "logits", ways[group.rank], said.append)).__name__
+            setup = Setup(CPU, group=group, note=said.append)
+            query = TeacherQuery("teacher", folder, encoder(), data_of(task), setup)
+            return type(teacher_of(query, "logits", ways[group.rank])).__name__
 
         return together(work, 2)
 

@@ -29,7 +29,7 @@ def through_file(folder: Path, features: Features) -> Features:
 @pytest.mark.parametrize("head", ["classification", "regression", "span"])
 def test_rows_come_back_from_the_file_as_they_were(head: str, tmp_path: Path) -> None:
     task = Toy(head=head, rows=17)
-    features = data_of(task, 4).train
+    features = data_of(task).train
     features.notes["full"] = 3
     found = through_file(tmp_path, features)
     assert len(found) == 17 and found.notes == {"full": 3} and found.split == "train"

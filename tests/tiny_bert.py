@@ -13,7 +13,9 @@ from obert_sweeps.method.magnitude import Magnitude
 from obert_sweeps.model.bert import Bert
 from obert_sweeps.schema import Interrupted
 from obert_sweeps.task.base import Features, Task
-from obert_sweeps.train.batches import Data
+from obert_sweeps.task.heads import Classification, Head, MaskedLanguage, Regression, Span
+from obert_sweeps.train.batches import Batches
+from obert_sweeps.train.data import Data
 
 VOCABULARY = 40
 CONFIG = {
@@ -27,6 +29,7 @@ CONFIG = {
     "attention_probs_dropout_prob": 0.1,
 }
 PAD, UNK, CLS, SEP, MASK = range(5)
+HEADS = {head.name: head for head in (Classification(), Regression(), Span(), MaskedLanguage())}
 
 
 class Toy(Task):
@@ -43,7 +46,7 @@ class Toy(Task):
         max_length: int = 12,
     ) -> None:
         self.name = name
-        self.head = head
+        self.head: Head = HEADS[head]
         self.rows_stay = head != "mlm"
         self.rows = rows
         self.max_length = max_length
@@ -66,8 +69,10 @@ class Toy(Task):
             place = int(torch.randint(length, (), generator=generator))
             body[place] = 5 + i % 2
             ids = [CLS, *body, SEP]
-            labels: Any = {"classification": i % 2, "regression": float(i % 2)}.get(self.head, 0)
-            if self.head == "span":
+            labels: Any = {"classification": i % 2, "regression": float(i % 2)}.get(
+                self.head.name, 0
+            )
+            if self.head.name == "span":
                 labels = [1 + place, 1 + place]
             rows.append({"input_ids": ids, "token_type_ids": [0] * len(ids), "labels": labels})
         return Features(split, rows)
@@ -82,7 +87,7 @@ class Toy(Task):
             ids[i, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
             mask[i, : len(row["input_ids"])] = 1
         labels = torch.tensor([row["labels"] for row in rows])
-        if self.head == "mlm":
+        if self.head.name == "mlm":
             chosen = (torch.rand(ids.shape, generator=generator) < 0.3) & (ids > MASK)
             labels = ids.masked_fill(~chosen, -100)
             ids = ids.masked_fill(chosen, MASK)
@@ -94,25 +99,8 @@ class Toy(Task):
             "labels": labels,
         }
 
-    def logits(self, outputs: Any) -> tuple[Tensor, ...]:
-        if self.head == "span":
-            return outputs.start_logits, outputs.end_logits
-        return (outputs.logits,)
-
-    def loss(self, outputs: Any, batch: dict[str, Tensor]) -> Tensor:
-        labels = batch["labels"]
-        if self.head == "span":
-            padding = batch["attention_mask"] == 0
-            begin, end = (head.masked_fill(padding, -torch.inf) for head in self.logits(outputs))
-            return (F.cross_entropy(begin, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
-        if self.head == "regression":
-            return F.mse_loss(outputs.logits.squeeze(-1), labels)
-        if self.head == "mlm":
-            return F.cross_entropy(outputs.logits.flatten(0, 1), labels.flatten())
-        return F.cross_entropy(outputs.logits, labels)
-
     def score(self, features: Features, logits: list[tuple[Tensor, ...]]) -> dict[str, float]:
-        if self.head != "classification":
+        if self.head.name != "classification":
             return {"accuracy": float(sum(row[0].mean() for row in logits)), "loss": 0.0}
         found = torch.stack([row[0] for row in logits])
         labels = torch.tensor([row["labels"] for row in features.rows])
@@ -141,8 +129,12 @@ def model_of(task: Toy, seed: int = 0, dropout: float = 0.0, std: float = 0.2) -
     torch.manual_seed(seed)
     return encoder(
         hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, initializer_range=std
-    ).build(task.head, task.num_labels)
+    ).build(task.head.name, task.num_labels)
 
 
-def data_of(task: Toy, batch_size: int = 8, seed: int = 0) -> Data:
-    return Data(task, task.make_tokenizer(), batch_size, seed)
+def data_of(task: Toy) -> Data:
+    return Data(task, task.make_tokenizer())
+
+
+def batches_of(task: Toy, batch_size: int = 8, seed: int = 0) -> Batches:
+    return Batches(data_of(task), batch_size, seed)

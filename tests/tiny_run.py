@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,11 +13,15 @@ from obert_sweeps.method.magnitude import Magnitude
 from obert_sweeps.schema import LearningRatePiece, Training
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
+from obert_sweeps.train.batches import Batches
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.train.journal import Journal
-from obert_sweeps.train.loop import Run, timetable
+from obert_sweeps.train.loop import Run
 from obert_sweeps.train.optim import make_optimizer
-from obert_sweeps.train.state import State, seed_everything
+from obert_sweeps.train.seeds import seed_everything
+from obert_sweeps.train.state import State
 from obert_sweeps.train.step import Step
+from obert_sweeps.train.timetable import timetable
 
 CPU = torch.device("cpu")
 TRAINING = Training(epochs=3, batch_size=8, learning_rate=[LearningRatePiece(3, 0.01, 0.001)])
@@ -52,11 +57,25 @@ def a_run(
     optimizer = make_optimizer(training, model, method.attach(layers, masks))
     state = State(model, masks, method, optimizer)
     pattern = pattern_named("unstructured" if level else "dense")
-    data = data_of(task, training.batch_size)
+    data = data_of(task)
     times = timetable(training, pattern.name, level, lambda: rows)
     records: list[dict[str, Any]] = []
-    journal = Journal(records.append, log_seconds, times.steps, times.steps_per_epoch, state.spent)
-    step = Step(model, task, optimizer, method, device=CPU, max_grad_norm=1.0)
+    journal = Journal(records.append, log_seconds, times, state.spent)
+    setup = Setup(CPU)
+    step = Step(state, replace(training, max_grad_norm=1.0), task.head, setup)
     seed_everything(1)
-    run = Run(training, times, pattern, layers, data, step, journal, 1, CPU, lambda s: None, 1e9)
+    run = Run(
+        training,
+        times,
+        pattern,
+        layers,
+        data,
+        Batches(data, training.batch_size, 0),
+        step,
+        journal,
+        setup,
+        1,
+        lambda s: None,
+        1e9,
+    )
     return run, state, records

@@ -26,7 +26,8 @@ class BenchmarkPlan:
     """What is measured. `inputs(batch, length)` gives a batch of exactly that shape.
 
     `folders` has the dense model, the compressed one, or both. `check` is the shape at which
-    engines are compared before they are timed.
+    engines are compared before they are timed. `score` is asked of each engine that was, with the
+    model at hand (the compressed one where there are two) still loaded.
     """
 
     folders: Mapping[Side, Path]
@@ -36,6 +37,7 @@ class BenchmarkPlan:
     repeats: int = 10
     check: tuple[int, int] | None = None
     quantized: bool = True  # whether the compressed model is
+    score: Callable[[Engine], dict[str, Any]] | None = None
 
     def checked(self) -> Arrays:
         """The batch on which engines are compared."""
@@ -124,12 +126,16 @@ def measure(
             note(f"{kind.name}, {shape[0]} x {shape[1]}: {', '.join(times)}")
         for side, engine in engines.items():
             row[side] |= engine.describe()
-        return {**row, "figures": figures}
+        row["figures"] = figures
     except StageError as error:
-        return {**row, "wrong": str(error)}
+        row["wrong"] = str(error)
+    else:
+        if plan.score is not None:  # its errors are the task's, or the stage's: not a wrong engine
+            row["metrics"] = plan.score(engines.get("compressed") or engines["dense"])
     finally:
         for engine in engines.values():
             engine.close()
+    return row
 
 
 def timed(

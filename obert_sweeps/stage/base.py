@@ -6,15 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ..schema import Runtime, Stage
 from ..store import StageFolder, Store
 from ..tracker.base import Tracker
+from ..train.cost import Spent, cost
+from ..train.machine import environment
 from ..worker_group import WorkerGroup
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where rank 0 writes."""
+class StageWriter:
+    """Where rank 0 writes what becomes of a stage."""
 
     folder: StageFolder
     tracker: Tracker
@@ -26,9 +30,22 @@ class Desk:
 
 Result = dict[str, Any]
 
-# Does a stage's work and gives its result.json. A worker without a desk (rank 1 and up) works along
-# and gives nothing.
-Kind = Callable[[Stage, Runtime, WorkerGroup, Desk | None], Result | None]
+# Does a stage's work and gives its result.json. A worker without a writer (rank 1 and up) works
+# along and gives nothing.
+Kind = Callable[[Stage, Runtime, WorkerGroup, StageWriter | None], Result | None]
+
+
+def finished(
+    spec: Stage, how: Runtime, device: torch.device, spent: Spent, found: Result, workers: int = 1
+) -> Result:
+    """A stage's result.json: what was `found`, and what every kind of stage tells."""
+    return {
+        "id": spec.id,
+        "status": "done",
+        **found,
+        "cost": cost(spent, device, workers),
+        "environment": environment(how, device, workers),
+    }
 
 
 def inherited(spec: Stage, how: Runtime) -> Result | None:

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..deploy.benchmark import BenchmarkPlan, benchmark, random_inputs
 from ..deploy.engine_model import EngineModel
+from ..deploy.engines.base import Engine
 from ..deploy.engines.known import engine_of
-from ..make import make
-from ..model.base import Encoder
 from ..model.check import check_checkpoint
 from ..schema import Benchmark, Runtime, Stage
 from ..store import Store
-from ..task.base import Task
-from ..train.batches import Data
+from ..train.cost import read_clocks, spent_since
+from ..train.data import Data
 from ..train.evaluate import evaluate
-from ..train.journal import cost, finite, read_clocks, spent_since
-from ..train.machine import environment, prepare_torch
+from ..train.forward import Setup
+from ..train.journal import finite
+from ..train.machine import prepare_torch
 from ..worker_group import WorkerGroup
-from .base import Desk, Result, inherited
+from .base import Result, StageWriter, finished
 from .files import parent_models
+from .leaves import encoder_of, task_of
 
 
 def benchmark_stage(
-    spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None
+    spec: Stage, how: Runtime, group: WorkerGroup, writer: StageWriter | None
 ) -> Result | None:
     """Time each engine, and on CPUs score the validation rows in it.
 
@@ -35,52 +35,28 @@ def benchmark_stage(
     compute the right thing; it is named in `engine`. Where none did there is no speed, the scores
     are those of torch, and a remark says so. `benchmark` has all engines.
     """
-    if desk is None:
+    if writer is None:
         return None
-    if (result := inherited(spec, how)) is not None:
-        return result
     begun, plan = read_clocks(), Benchmark(**spec.recipe["benchmark"])
     how = how if plan.gpu else replace(how, device="cpu")
     device = prepare_torch(how)
-    models = parent_models(spec, how)
     engines = [engine_of(leaf) for leaf in plan.engines]
-    config = check_checkpoint(str(models["start"]))
-    report = benchmark(
-        BenchmarkPlan(
-            _sides(models),
-            random_inputs(config["vocab_size"]),
-            [(batch, length) for batch, length in plan.shapes],
-            plan.warmup,
-            plan.repeats,
-            quantized=any(models["start"].glob("model.*.onnx")),
-        ),
-        engines,
-        how.threads,
-        desk.folder.log,
-    )
-    for (kind, options), row in zip(engines, report["engines"], strict=True):
-        if "figures" in row and not plan.gpu:
-            engine = kind(**options, threads=how.threads)
-            engine.load(models["start"])
-            longest = config["max_position_embeddings"]
-            row["metrics"] = _score(spec, how, plan, engine, models["start"], longest)
-            engine.close()
+    report = benchmark(_plan(spec, how, plan), engines, how.threads, writer.folder.log)
+    rows = report["engines"]
+    for row in rows:
         for word, reason in faults(row):
-            desk.folder.log(f"{row['engine']} is {word}: {reason}")
+            writer.folder.log(f"{row['engine']} is {word}: {reason}")
     start = Store(how.store).result(spec.parents["start"]) or {}
-    best = fastest(report["engines"])
-    remark = {} if best else {"remark": none_ran(report["engines"])}
-    return {
-        "id": spec.id,
-        "status": "done",
+    best = fastest(rows)
+    remark = {} if best else {"remark": none_ran(rows)}
+    found = {
         "metrics": start["metrics"] | (metrics_of(best, plan.gpu) if best else {}),
         "sparsity": start["sparsity"],
         "engine": best["engine"] if best else None,
         **remark,
         "benchmark": report,
-        "cost": cost(spent_since(begun), device),
-        "environment": environment(how, device),
     }
+    return finished(spec, how, device, spent_since(begun), found)
 
 
 def fastest(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -116,19 +92,26 @@ def _timed(figure: dict[str, Any]) -> dict[str, float]:
     return figure.get("compressed") or figure["dense"]
 
 
-def _sides(models: dict[str, Path]) -> dict[str, Path]:
-    if "against" in models:
-        return {"dense": models["against"], "compressed": models["start"]}
-    return {"dense": models["start"]}
+def _plan(spec: Stage, how: Runtime, plan: Benchmark) -> BenchmarkPlan:
+    models = parent_models(spec, how)
+    compressed, dense = models["start"], models.get("against")
+    config = check_checkpoint(str(compressed))
 
+    def score(engine: Engine) -> dict[str, float | None]:
+        """The task's metrics over the validation rows, computed by the engine."""
+        task, encoder = task_of(spec, how), encoder_of(spec, how)
+        tokenizer = encoder.tokenizer(str(compressed))
+        data = Data(task, tokenizer, max_eval_rows=plan.max_eval_rows)
+        model = EngineModel(engine, config["max_position_embeddings"])
+        found = evaluate(model, data, Setup(torch.device("cpu")))
+        return finite({name: found[name] for name in task.metrics if name in found})
 
-def _score(
-    spec: Stage, how: Runtime, plan: Benchmark, engine: Any, folder: Path, longest: int
-) -> dict[str, float | None]:
-    """The task's metrics over the validation rows, computed by the engine."""
-    task = make(spec.recipe["task"], how.allow_targets, Task)  # type: ignore[type-abstract]
-    encoder = make(spec.recipe["model"], how.allow_targets, Encoder)  # type: ignore[type-abstract]
-    data = Data(task, encoder.tokenizer(str(folder)), 1, spec.seed, None, plan.max_eval_rows)
-    model = EngineModel(engine, longest)
-    found = evaluate(model, task, data, torch.device("cpu"))
-    return finite({name: found[name] for name in task.metrics if name in found})
+    return BenchmarkPlan(
+        {"dense": dense, "compressed": compressed} if dense else {"dense": compressed},
+        random_inputs(config["vocab_size"]),
+        [(batch, length) for batch, length in plan.shapes],
+        plan.warmup,
+        plan.repeats,
+        quantized=any(compressed.glob("model.*.onnx")),
+        score=None if plan.gpu else score,
+    )

@@ -11,35 +11,35 @@ from ..deploy.engines.onnx_runtime import OnnxRuntime
 from ..deploy.export import export
 from ..deploy.sizes import Sizes, table_3_metrics
 from ..identity import hashed_part
-from ..make import make
 from ..model.base import Encoder
 from ..model.quantize import quantize
 from ..model.quantized_files import has_ranges, load_ranges
 from ..schema import Runtime, Stage, StageError
 from ..store import Store
 from ..task.base import Task
-from ..train.batches import Data, inputs
-from ..train.journal import cost, read_clocks, spent_since
-from ..train.machine import environment, prepare_torch
+from ..train.cost import read_clocks, spent_since
+from ..train.data import Data
+from ..train.forward import inputs
+from ..train.machine import prepare_torch
 from ..worker_group import WorkerGroup
-from .base import Desk, Result, inherited
+from .base import Result, StageWriter, finished
 from .files import parent_models
+from .leaves import encoder_of, task_of
 
 ROWS = 4  # of the first evaluation split, on which the files must agree with torch
 
 
-def export_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -> Result | None:
+def export_stage(
+    spec: Stage, how: Runtime, group: WorkerGroup, writer: StageWriter | None
+) -> Result | None:
     """Write model/; measured are the metrics of what is exported, `file_mb` and `compression`."""
-    if desk is None:
+    if writer is None:
         return None
-    if (result := inherited(spec, how)) is not None:
-        return result
     if (mend := OnnxRuntime.missing()) is not None:  # it writes and checks the files
         raise StageError(f"a model cannot be exported: {mend}")
     begun, how = read_clocks(), replace(how, device="cpu")
     device = prepare_torch(how)
-    task = make(spec.recipe["task"], how.allow_targets, Task)  # type: ignore[type-abstract]
-    encoder = make(spec.recipe["model"], how.allow_targets, Encoder)  # type: ignore[type-abstract]
+    task, encoder = task_of(spec, how), encoder_of(spec, how)
     trained = parent_models(spec, how)["start"]
     tokenizer: Any = encoder.tokenizer(str(trained))
     model = _load(trained, encoder, task, len(tokenizer))
@@ -60,25 +60,19 @@ def export_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | Non
             licence=GENERATED if spec.recipe["task"].get("source") == "generated" else None,
         )
 
-    rows = list(Data(task, tokenizer, ROWS, spec.seed, ROWS, ROWS).evaluation[0].rows[:ROWS])
+    rows = list(Data(task, tokenizer, max_eval_rows=ROWS).evaluation[0].rows[:ROWS])
     example = inputs(task.collate(rows, int(tokenizer.pad_token_id or 0), None))
-    with desk.folder.new_folder("model") as part:
+    with writer.folder.new_folder("model") as part:
         found = export(part, model, tokenizer, example, facts, dense)
     sizes = Sizes(**next(iter(found["sizes"].values())))
-    return {
-        "id": spec.id,
-        "status": "done",
-        "metrics": made["metrics"] | table_3_metrics(sizes, dense),
-        "sparsity": made["sparsity"],
-        **found,
-        "cost": cost(spent_since(begun), device),
-        "environment": environment(how, device),
-    }
+    metrics = made["metrics"] | table_3_metrics(sizes, dense)
+    found = {"metrics": metrics, "sparsity": made["sparsity"], **found}
+    return finished(spec, how, device, spent_since(begun), found)
 
 
 def _load(folder: Path, encoder: Encoder, task: Task, tokens: int) -> Any:
     """A trained model, in INT8 if it was trained in that, in eval mode."""
-    model = encoder.build(task.head, task.num_labels, tokens, str(folder), new_head=False)
+    model = encoder.build(task.head.name, task.num_labels, tokens, str(folder), new_head=False)
     if has_ranges(folder):
         quantize(model)
         load_ranges(model, folder)

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from ..make import make
 from ..model.base import Encoder
 from ..schema import Runtime, Stage
 from ..store import Store
-from ..task.base import Task
-from ..train.batches import Data
+from ..train.cost import read_clocks, spent_since
+from ..train.data import Data
 from ..train.evaluate import row_logits
-from ..train.journal import cost, read_clocks, spent_since
-from ..train.machine import environment, prepare_torch
+from ..train.forward import Setup
+from ..train.machine import prepare_torch
 from ..train.start import load_teacher
 from ..train.teacher import (
     LiveTeacher,
@@ -36,8 +34,9 @@ from ..train.teacher import (
     save_logits,
 )
 from ..worker_group import WorkerGroup
-from .base import Desk, Result
+from .base import Result, StageWriter, finished
 from .files import parent_models
+from .leaves import encoder_of, task_of
 from .once import found, made_once
 from .tokenised import training_rows
 
@@ -46,101 +45,86 @@ FILE = "logits.safetensors"
 
 
 @dataclass
-class Asked:
-    """A teacher, what it is asked, and how."""
+class TeacherQuery:
+    """A teacher, and the rows whose logits are wanted of it."""
 
-    teacher: str  # its stage
-    load: Callable[[], nn.Module]
-    task: Task
+    stage: str  # the teacher's
+    folder: Path  # its model
+    encoder: Encoder
     data: Data
-    precision: str
-    device: torch.device
-    group: WorkerGroup
+    setup: Setup
+    vocabulary: int | None = None  # the student's, where there is one
 
     def identity(self) -> str:
         whole = {
-            "teacher": self.teacher,
+            "teacher": self.stage,
             "rows": rows_digest(self.data.train.rows),
-            "precision": self.precision,
+            "precision": self.setup.precision,
         }
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
+    def model(self) -> nn.Module:
+        tokens = len(self.data.tokenizer)
+        task, device = self.data.task, self.setup.device
+        return load_teacher(task, self.encoder, tokens, self.folder, self.vocabulary).to(device)
+
     def answer(self, part: Path | None) -> None:
         """Ask, together with the other workers, and write what is said into the folder `part`."""
+        head, data = self.data.task.head, self.data
         said = row_logits(
-            self.load().to(self.device),
-            self.task,
-            self.data.train,
-            self.data.pad_token_id,
-            self.device,
-            self.precision,
-            group=self.group,
-            read=lambda outputs, _: self.task.logits(outputs),
+            self.model(), data, data.train, self.setup, read=lambda outputs, _: head.logits(outputs)
         )
         if part is not None:
-            save_logits(part / FILE, said, self.task.head == "span", self.identity())
+            save_logits(part / FILE, said, head.per_token, self.identity())
 
 
 def teacher_logits_stage(
-    spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None
+    spec: Stage, how: Runtime, group: WorkerGroup, writer: StageWriter | None
 ) -> Result | None:
-    clocks = read_clocks()
-    recipe, allowed, asking = spec.recipe, how.allow_targets, spec.recipe["logits"]
-    device = prepare_torch(how)
-    task = make(recipe["task"], allowed, Task)  # type: ignore[type-abstract]
-    encoder = make(recipe["model"], allowed, Encoder)  # type: ignore[type-abstract]
+    """Write logits/: what the teacher says of each training row."""
+    begun, asking = read_clocks(), spec.recipe["logits"]
+    setup = Setup(prepare_torch(how), asking["precision"], group)
+    task, encoder = task_of(spec, how), encoder_of(spec, how)
     folder = parent_models(spec, how)["teacher"]
-    tokenizer = encoder.tokenizer(str(folder))
-    size = 0 if tokenizer is None else len(tokenizer)  # a model folder has one
-    most = asking["max_train_rows"]
+    tokenizer, most = encoder.tokenizer(str(folder)), asking["max_train_rows"]
     rows = training_rows(spec, how, task, tokenizer, most)
-    data = Data(task, tokenizer, 1, spec.seed, most, training_rows=rows)
-
-    def load() -> nn.Module:
-        return load_teacher(task, encoder, size, folder)
-
-    asked = Asked(spec.parents["teacher"], load, task, data, asking["precision"], device, group)
-    if desk is None:
-        asked.answer(None)
+    data = Data(task, tokenizer, most, training_rows=rows)
+    query = TeacherQuery(spec.parents["teacher"], folder, encoder, data, setup)
+    if writer is None:
+        query.answer(None)
         return None
-    with desk.folder.new_folder(FOLDER) as part:
-        asked.answer(part)
-    return {
-        "id": spec.id,
-        "status": "done",
-        "metrics": {},
-        "final_metrics": {},
-        "rows": len(data.train),
-        "cost": cost(spent_since(clocks), device, group.size),
-        "environment": environment(how, device, group.size),
-    }
+    with writer.folder.new_folder(FOLDER) as part:
+        query.answer(part)
+    found = {"metrics": {}, "final_metrics": {}, "rows": len(data.train)}
+    return finished(spec, how, setup.device, spent_since(begun), found, group.size)
 
 
-def teacher_of(
-    asked: Asked, logits: str | None, how: Runtime, note: Callable[[str], None]
-) -> Teacher:
+def teacher_of(query: TeacherQuery, logits: str | None, how: Runtime) -> Teacher:
     """What a student learns from: the logits of the stage `logits`, or the teacher itself.
 
     The teacher itself where no stage has its logits, where a row is not the same each time, and
     where the logits are not fit for use and several workers would have to wait for one of them.
     """
-    if logits is None or not asked.task.rows_stay:
-        return LiveTeacher(asked.load().to(asked.device), asked.task)
+    setup, task = query.setup, query.data.task
+    if logits is None or not task.rows_stay:
+        return LiveTeacher(query.model(), task.head)
     folder = Store(how.store).folder(logits)
-    wanted = asked.identity()
+    wanted = query.identity()
 
     def fits(place: Path) -> bool:
         return identity_in(place / FILE) == wanted
 
     def make_again(part: Path) -> None:
-        note(f"the teacher's logits of stage {logits} are missing or stale: computing them")
-        asked.answer(part)
+        setup.note(f"the teacher's logits of stage {logits} are missing or stale: computing them")
+        query.answer(part)
 
-    if asked.group.size == 1:
-        return load_logits(made_once(folder, FOLDER, fits, make_again) / FILE, asked.device)
+    if setup.group.size == 1:
+        return load_logits(made_once(folder, FOLDER, fits, make_again) / FILE, setup.device)
     place = found(folder, FOLDER, fits)
-    all_have_it = asked.group.sum(torch.tensor(float(place is not None))) == asked.group.size
+    all_have_it = setup.group.sum(torch.tensor(float(place is not None))) == setup.group.size
     if place is not None and all_have_it:
-        return load_logits(place / FILE, asked.device)
-    note(f"the teacher's logits of stage {logits} are missing or stale: computing at each step")
-    return LiveTeacher(asked.load().to(asked.device), asked.task)
+        return load_logits(place / FILE, setup.device)
+    setup.note(
+        f"the teacher's logits of stage {logits} are missing or stale: computing at each step"
+    )
+    return LiveTeacher(query.model(), task.head)

@@ -6,177 +6,165 @@ What differs between them is data in the recipe.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from ..make import make
 from ..method.base import Method
-from ..model.base import Encoder
-from ..schema import Runtime, Stage, StageError
+from ..schema import Runtime, Stage, StageError, Training
 from ..sparsity.pattern import pattern_named
 from ..task.base import Task
-from ..train.batches import Data, seed_of
-from ..train.journal import Journal, Work, cost, rates, read_clocks
-from ..train.loop import Run, timetable, train
-from ..train.machine import environment, peak_flops, prepare_torch
+from ..train.batches import Batches
+from ..train.cost import rates, read_clocks, work_of
+from ..train.data import Data
+from ..train.forward import Setup
+from ..train.journal import Journal
+from ..train.loop import Run, train
+from ..train.machine import prepare_torch
 from ..train.optim import freeze, make_optimizer
 from ..train.outcome import outcome
-from ..train.start import load_teacher, save, start, training_of
-from ..train.state import State, seed_everything
+from ..train.seeds import seed_everything, seed_of
+from ..train.start import Start, save, start, training_of
+from ..train.state import State
 from ..train.step import Step
+from ..train.timetable import timetable
 from ..worker_group import WorkerGroup
-from .base import Desk, Result, inherited
+from .base import Result, StageWriter, finished
 from .files import checkpoint, parent_models
-from .teacher_logits import Asked, teacher_of
+from .leaves import encoder_of, method_of, task_of
+from .teacher_logits import TeacherQuery, teacher_of
 from .tokenised import training_rows
 
 _TRAINING = 1  # keeps training's random numbers apart from those that drew the model
 
 
-def train_stage(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -> Result | None:
-    if (result := inherited(spec, how)) is not None:
-        return result
-    run, state = _prepare(spec, how, group, desk)
+def train_stage(
+    spec: Stage, how: Runtime, group: WorkerGroup, writer: StageWriter | None
+) -> Result | None:
+    """Write model/, unless training diverged and there is no best epoch to keep.
+
+    StageError where a dense model has learnt nothing that is worth building upon (`Task.check`).
+    """
+    run, state = _prepare(spec, how, group, writer)
     evidence = train(run, state)
-    if desk is None:
+    if writer is None:
         return None
-    task, masks = run.step.task, state.masks
-    result = outcome(spec.id, task, state, evidence, run.layers)
+    task, masks = run.data.task, state.masks
+    found = outcome(task, state, evidence, run.layers)
     if evidence is None or state.best is not None:
-        if masks.is_dense and (reason := task.check(result["metrics"])) is not None:
+        if masks.is_dense and (reason := task.check(found["metrics"])) is not None:
             raise StageError(reason)
-        with desk.folder.new_folder("model") as part:
+        with writer.folder.new_folder("model") as part:
             save(part, state.model, run.data.tokenizer, masks)
     run.journal.settle()
     if run.step.micro_batch != how.micro_batch:
-        result["micro_batch"] = run.step.micro_batch  # what memory holds
-    return {
-        **result,
-        "rates": rates(state.spent, run.journal.work),
-        "cost": cost(state.spent, run.device, group.size),
-        "environment": environment(how, run.device, group.size),
-    }
+        found["micro_batch"] = run.step.micro_batch  # what memory holds
+    found["rates"] = rates(state.spent, run.journal.work)
+    return finished(spec, how, run.setup.device, state.spent, found, group.size)
 
 
-def _prepare(spec: Stage, how: Runtime, group: WorkerGroup, desk: Desk | None) -> tuple[Run, State]:
-    """A stage as it is before its next step: from the beginning, or from its last checkpoint.
-
-    Without a desk nothing is written.
-    """
-    clocks = read_clocks()
-    recipe, allowed = spec.recipe, how.allow_targets
-    training = training_of(recipe["training"])
-    device = prepare_torch(how)
-    task = make(recipe["task"], allowed, Task)  # type: ignore[type-abstract]
-    encoder = make(recipe["model"], allowed, Encoder)  # type: ignore[type-abstract]
-    method = make(recipe["method"], allowed, Method)
-    pattern = pattern_named(recipe["sparsity"]["pattern"])
-    level = recipe["sparsity"]["level"]
-
-    seed_everything(spec.seed)
+def _prepare(
+    spec: Stage, how: Runtime, group: WorkerGroup, writer: StageWriter | None
+) -> tuple[Run, State]:
+    """A stage as it is before its next step: from the beginning, or from its last checkpoint."""
+    clocks, training = read_clocks(), training_of(spec.recipe["training"])
+    note = writer.folder.log if writer else _nothing
+    setup = Setup(prepare_torch(how), training.precision, group, note)
+    task, encoder, method = task_of(spec, how), encoder_of(spec, how), method_of(spec, how)
     models = parent_models(spec, how)
+    seed_everything(spec.seed)
     begin = start(task, encoder, training, models)
+    state = _state(begin, training, method, setup.device)
+    seed_everything(seed_of(spec.seed, _TRAINING))
+    _restore(state, spec, how, group, writer)
+    data = _data(spec, how, task, training, begin.tokenizer)
+    teacher = None
+    if "teacher" in models:
+        words = begin.model.config.vocab_size
+        stage, folder = spec.parents["teacher"], models["teacher"]
+        query = TeacherQuery(stage, folder, encoder, data, setup, words)
+        teacher = teacher_of(query, spec.parents.get("logits"), how)
+    step = Step(state, training, task.head, setup, teacher, how.micro_batch)
+    return _run(spec, how, training, begin, data, state, step, clocks, writer), state
+
+
+def _state(begin: Start, training: Training, method: Method, device: torch.device) -> State:
     model = begin.model.to(device)
     freeze(model, training.freeze)
     groups = method.attach(begin.layers, begin.masks)
     method.to(device)
-    optimizer = make_optimizer(training, model, groups)
-    state = State(model, begin.masks, method, optimizer)
-    seed_everything(seed_of(spec.seed, _TRAINING))
+    return State(model, begin.masks, method, make_optimizer(training, model, groups))
 
+
+def _restore(
+    state: State, spec: Stage, how: Runtime, group: WorkerGroup, writer: StageWriter | None
+) -> None:
+    """Go on from the last checkpoint, if there is one; records of later steps are dropped."""
     found = checkpoint(spec, how, group)
     if found is not None:
         state.load(found, spec.id)
-    if desk is not None:
+    if writer is not None:
         if found is not None:
-            desk.folder.log(f"going on from {found.name}")
-        desk.folder.rewind(state.step if found else -1)
+            writer.folder.log(f"going on from {found.name}")
+        writer.folder.rewind(state.step if found else -1)
 
-    data = Data(
-        task,
-        begin.tokenizer,
-        training.batch_size,
-        spec.seed,
-        training.max_train_rows,
-        training.max_eval_rows,
-        training.group_by_length,
-        training_rows(spec, how, task, begin.tokenizer, training.max_train_rows),
-    )
+
+def _data(spec: Stage, how: Runtime, task: Task, training: Training, tokenizer: Any) -> Data:
+    most = training.max_train_rows
+    rows = training_rows(spec, how, task, tokenizer, most)
+    return Data(task, tokenizer, most, training.max_eval_rows, rows)
+
+
+def _run(
+    spec: Stage,
+    how: Runtime,
+    training: Training,
+    begin: Start,
+    data: Data,
+    state: State,
+    step: Step,
+    clocks: tuple[float, float],
+    writer: StageWriter | None,
+) -> Run:
+    pattern = pattern_named(spec.recipe["sparsity"]["pattern"])
+    level = spec.recipe["sparsity"]["level"]
     times = timetable(training, pattern.name, level, lambda: len(data.train))
-    journal = Journal(
-        desk.write if desk else _nothing,
-        # Rank 0 alone looks at its clock: the others would stop at other steps by what they saw.
-        how.log_seconds if desk else math.inf,
-        times.steps,
-        times.steps_per_epoch,
-        state.spent,
-        clocks,
-        work_of(model, device, training.precision, group.size),
-    )
-
-    def save_checkpoint(state: State) -> None:
-        if desk is not None:
-            journal.settle()
-            with desk.folder.new_checkpoint(state.step) as part:
-                state.save(part, spec.id)
-
-    note = desk.folder.log if desk else _nothing
-    teacher = None
-    if "teacher" in models:
-        vocabulary = model.config.vocab_size
-
-        def load() -> nn.Module:
-            return load_teacher(task, encoder, len(begin.tokenizer), models["teacher"], vocabulary)
-
-        asked = Asked(spec.parents["teacher"], load, task, data, training.precision, device, group)
-        teacher = teacher_of(asked, spec.parents.get("logits"), how, note)
-
-    step = Step(
-        model,
-        task,
-        optimizer,
-        method,
-        device=device,
-        teacher=teacher,
-        distill=training.distill,
-        max_grad_norm=training.max_grad_norm,
-        micro_batch=how.micro_batch,
-        precision=training.precision,
-        group=group,
-        note=note,
-    )
-    run = Run(
+    # Rank 0 alone looks at its clock: the others would stop at other steps by what they saw.
+    write, every = (writer.write, how.log_seconds) if writer else (_nothing, math.inf)
+    work = work_of(state.model, step.setup)
+    journal = Journal(write, every, times, state.spent, clocks, work)
+    return Run(
         training,
         times,
         pattern,
         begin.layers,
         data,
+        Batches(data, training.batch_size, spec.seed, training.group_by_length),
         step,
         journal,
+        step.setup,
         spec.seed,
-        device,
-        save_checkpoint,
+        _checkpoints(spec, journal, writer),
         how.checkpoint_seconds,
-        note,
-        group,
         memory=None if how.memory_gb is None else int(how.memory_gb * 2**30),
         scratch=None if how.scratch is None else Path(how.scratch),
         rewind=begin.rewind,
     )
-    return run, state
 
 
-def work_of(model: Any, device: torch.device, precision: str, workers: int) -> Work:
-    """What a token takes: the encoder's linear layers and, of a language model, its decoder."""
-    layers = [part for part in model.base_model.encoder.modules() if isinstance(part, nn.Linear)]
-    decoder = model.get_output_embeddings()
-    weights = [layer.weight.numel() for layer in (*layers, *([] if decoder is None else [decoder]))]
-    peak = peak_flops(device, precision)
-    return Work(6.0 * sum(weights), peak and peak * workers)
+def _checkpoints(
+    spec: Stage, journal: Journal, writer: StageWriter | None
+) -> Callable[[State], None]:
+    def save_checkpoint(state: State) -> None:
+        if writer is not None:
+            journal.settle()
+            with writer.folder.new_checkpoint(state.step) as part:
+                state.save(part, spec.id)
+
+    return save_checkpoint
 
 
 def _nothing(_: Any) -> None:
-    """What a worker without a desk writes."""
+    """What a worker without a writer writes."""

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from .heads import Batch, Head, Logits
+
 
 @dataclass
 class Features:
@@ -30,16 +32,24 @@ class Features:
 
 
 class Task(ABC):
-    """Keyword-only, typed constructor: it is the schema of the task's configuration leaf."""
+    """Keyword-only, typed constructor: it is the schema of the task's configuration leaf.
+
+    Keys that it takes and does not keep (`data`, `official_rows`) are what plans are made from.
+    """
 
     name: str
-    head: str  # classification, regression, span or mlm
+    head: Head
     num_labels: int
+    max_length: int  # tokens of a row, at most
     metrics: tuple[str, ...]  # every metric `score` gives over the evaluation splits
     best_metric: str  # what keep=best chooses by, always higher is better
     correlations: tuple[str, ...] = ()  # metrics that a constant prediction leaves undefined
     evaluation_splits: tuple[str, ...] = ("validation",)
     rows_stay: bool = True  # a training row is the same each time; False where it is drawn anew
+
+    def make_tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """A tokenizer for an encoder that is made from nothing; None if the task makes none."""
+        return None
 
     @abstractmethod
     def features(
@@ -53,35 +63,23 @@ class Task(ABC):
     @abstractmethod
     def collate(
         self, rows: list[dict[str, Any]], pad_token_id: int, generator: torch.Generator
-    ) -> dict[str, torch.Tensor]:
+    ) -> Batch:
         """Pad to the longest row: input_ids, attention_mask, token_type_ids (B, L) and labels."""
 
-    @abstractmethod
-    def logits(self, outputs: Any) -> tuple[torch.Tensor, ...]:
-        """The tensors that distillation matches, one for each head: (B, labels) or (B, L)."""
-
-    def predictions(self, outputs: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """What `score` wants of each row of a batch; `logits` unless those would be too large."""
-        return self.logits(outputs)
+    def predictions(self, outputs: Any, batch: Batch) -> Logits:
+        """What `score` wants of each row of a batch; logits unless those would be too large."""
+        return self.head.logits(outputs)
 
     @abstractmethod
-    def loss(self, outputs: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The mean hard-label loss of the batch, a scalar with gradient.
-
-        A mean over rows (MLM: over predicted tokens) that does not depend on padding: a batch is
-        cut and put together with others' rows as it suits the machine.
-        """
-
-    @abstractmethod
-    def score(self, features: Features, logits: list[tuple[torch.Tensor, ...]]) -> dict[str, float]:
+    def score(self, features: Features, logits: list[Logits]) -> dict[str, float]:
         """Metrics in per cent (x 100), as the document prints them.
 
-        `logits` holds, for each row of `features` in order, what `predictions()` (or `logits()`)
-        gave for it, unpadded.
+        `logits` holds, for each row of `features` in order, what `predictions()` (or the head's
+        `logits()`) gave for it, unpadded.
         An undefined value (correlation of a constant) is nan.
         """
 
-    def distinct_predictions(self, logits: list[tuple[torch.Tensor, ...]]) -> int | None:
+    def distinct_predictions(self, logits: list[Logits]) -> int | None:
         """How many different classes or scores are predicted; None where that says nothing.
 
         With one for all rows a model has learnt no more than the labels' mean. That is a result,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from obert_sweeps.schema import RequestError
+from ..schema import RequestError
 
 
 def check_folder(task: dict[str, Any]) -> dict[str, int]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
-from obert_sweeps.schema import RequestError, StageError
-from obert_sweeps.task.sources import FolderRows, GeneratedRows, HubRows, subset
+from ..schema import RequestError, StageError
+from .sources import FolderRows, GeneratedRows, HubRows, subset
 
 Line = tuple[str, ...]  # one text, or two that go into two segments
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from obert_sweeps.schema import RequestError, StageError
-from obert_sweeps.task.demo_tasks import MAKERS, Row, mismatched_mnli
+from ..schema import RequestError, StageError
+from .demo_tasks import MAKERS, Row, mismatched_mnli
 
 VERSION = 1  # raise it when any generated row changes
 

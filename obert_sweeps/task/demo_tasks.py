@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from obert_sweeps.task import demo_grammar as g
+from . import demo_grammar as g
 
 Row = dict[str, Any]
 OPTIONAL = ("quality", "place", "day")

@@ -7,21 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from obert_sweeps.schema import RequestError, StageError
-from obert_sweeps.task.base import Features, Task
-from obert_sweeps.task.metrics import (
-    CLASSIFICATION,
-    CORRELATIONS,
-    REGRESSION,
-    classification_metric,
-    correlation,
-)
-from obert_sweeps.task.padding import model_inputs
-from obert_sweeps.task.sources import row_source
+from ..schema import RequestError, StageError
+from .base import Features, Task
+from .heads import Batch, Logits
+from .labels import Classes, Scores
+from .metrics import CORRELATIONS
+from .padding import model_inputs
+from .sources import row_source
 
 MISMATCHED = "_mm"  # a metric of this ending belongs to the split of that ending
 _SPLIT_ENDING = "_mismatched"
@@ -56,16 +50,15 @@ class Glue(Task):
         generator: Mapping[str, Any],
     ) -> None:
         self.name = name
-        self.data = data
         self.text_columns = list(text_columns)
         self.num_labels = num_labels
-        self.head = "regression" if num_labels == 1 else "classification"
+        self.labels: Classes | Scores = Scores() if num_labels == 1 else Classes(num_labels)
+        self.head = self.labels.head
         self.metrics = tuple(metrics)
         self.correlations = tuple(name for name in metrics if name in CORRELATIONS)
         self.best_metric = best_metric
         self.max_length = max_length
         self.evaluation_splits = tuple(evaluation_splits)
-        self.official_rows = dict(official_rows)
         self._check_values()
         self.source = row_source(
             task=name,
@@ -97,54 +90,35 @@ class Glue(Task):
 
     def collate(
         self, rows: list[dict[str, Any]], pad_token_id: int, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    ) -> Batch:
         """`labels` is (B,): int64 classes or float32 scores."""
         batch = model_inputs(rows, pad_token_id)
-        dtype = torch.float32 if self.head == "regression" else torch.int64
-        batch["labels"] = torch.tensor([row["labels"] for row in rows], dtype=dtype)
+        labels = [row["labels"] for row in rows]
+        batch["labels"] = torch.tensor(labels, dtype=self.labels.dtype)
         return batch
 
-    def logits(self, outputs: Any) -> tuple[Tensor, ...]:
-        """(B, num_labels)"""
-        return (outputs.logits,)
-
-    def loss(self, outputs: Any, batch: dict[str, Tensor]) -> Tensor:
-        if self.head == "regression":
-            return F.mse_loss(outputs.logits.squeeze(-1), batch["labels"])
-        return F.cross_entropy(outputs.logits, batch["labels"])
-
-    def score(self, features: Features, logits: list[tuple[Tensor, ...]]) -> dict[str, float]:
+    def score(self, features: Features, logits: list[Logits]) -> dict[str, float]:
         outputs = torch.stack([row[0] for row in logits]).float()
         mismatched = features.split.endswith(_SPLIT_ENDING)
         names = [name for name in self.metrics if name.endswith(MISMATCHED) == mismatched]
         if not torch.isfinite(outputs).all():
             return dict.fromkeys(names, math.nan)
-        labels = torch.tensor(features.references)
+        predicted, labels = self.labels.predicted(outputs), torch.tensor(features.references)
         return {
-            name: self._metric(name.removesuffix(MISMATCHED), outputs, labels) for name in names
+            name: self.labels.metric(name.removesuffix(MISMATCHED), predicted, labels)
+            for name in names
         }
 
-    def _metric(self, name: str, outputs: Tensor, labels: Tensor) -> float:
-        if self.head == "regression":
-            return correlation(name, outputs.squeeze(-1), labels)
-        return classification_metric(name, outputs.argmax(-1), labels, self.num_labels)
-
-    def distinct_predictions(self, logits: list[tuple[Tensor, ...]]) -> int:
-        outputs = torch.stack([row[0] for row in logits])
-        predicted = outputs.squeeze(-1) if self.head == "regression" else outputs.argmax(-1)
-        return len(predicted.unique())
+    def distinct_predictions(self, logits: list[Logits]) -> int:
+        return len(self.labels.predicted(torch.stack([row[0] for row in logits])).unique())
 
     def _label(self, value: Any, place: int, split: str) -> int | float:
-        if self.head == "regression":
-            if isinstance(value, int | float) and math.isfinite(value):
-                return float(value)
-        elif isinstance(value, int) and 0 <= value < self.num_labels:
-            return int(value)
-        wanted = "a finite score" if self.head == "regression" else f"0 to {self.num_labels - 1}"
+        if (label := self.labels.read(value)) is not None:
+            return label
         unlabelled = " (unlabelled, as in GLUE's test splits)" if value == -1 else ""
         raise StageError(
             f"task {self.name}, split {split}: the label of row {place} is {value}{unlabelled}, not"
-            f" {wanted}. Name a labelled split or other data: data_root=DIR"
+            f" {self.labels.wanted}. Name a labelled split or other data: data_root=DIR"
         )
 
     def _texts(self, rows: list[dict[str, Any]], column: str, split: str) -> list[str]:
@@ -158,7 +132,7 @@ class Glue(Task):
         return texts
 
     def _check_values(self) -> None:
-        known = REGRESSION if self.head == "regression" else CLASSIFICATION
+        known = self.labels.metrics
         faults = [
             f"the metric {name} is not one of {', '.join(known)} (with {MISMATCHED} for a"
             " mismatched split)"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from obert_sweeps.schema import StageError
+from ..schema import StageError
 
 IGNORED = -100  # the label of a token that is not to be predicted
 

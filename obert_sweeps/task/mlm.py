@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from obert_sweeps.schema import RequestError, StageError
-from obert_sweeps.task.base import Features, Task
-from obert_sweeps.task.corpus import Corpus, Line
-from obert_sweeps.task.masking import IGNORED, Vocabulary, mask_tokens
-from obert_sweeps.task.padding import model_inputs, padded
-from obert_sweeps.task.word_tokenizer import word_tokenizer
+from ..schema import RequestError, StageError
+from .base import Features, Task
+from .corpus import Corpus, Line
+from .heads import Batch, Logits, MaskedLanguage
+from .masking import IGNORED, Vocabulary, mask_tokens
+from .padding import model_inputs, padded
+from .word_tokenizer import word_tokenizer
 
 METRICS = ("loss", "unigram_loss", "accuracy")
 _VALIDATION_SEED = 0  # the held-out text is masked once, alike for every model and seed
@@ -33,7 +34,7 @@ class Mlm(Task):
     of the hub beside `hub`. Raises RequestError for values out of range or no texts.
     """
 
-    head = "mlm"
+    head = MaskedLanguage()
     num_labels = 0
     metrics = METRICS
     evaluation_splits = ("validation",)
@@ -60,13 +61,10 @@ class Mlm(Task):
         generator: Mapping[str, Any],
     ) -> None:
         self.name = name
-        self.data = data
-        self.folder = folder
         self.mask_probability = mask_probability
         self.max_length = max_length
         self.pack = pack
         self.best_metric = best_metric
-        self.official_rows = dict(official_rows)
         if not 0 < mask_probability < 1 or max_length < 8 or held_out_rows < 1:
             raise RequestError(
                 f"task {name}: mask_probability must lie between 0 and 1 (is {mask_probability}), "
@@ -119,7 +117,7 @@ class Mlm(Task):
 
     def collate(
         self, rows: list[dict[str, Any]], pad_token_id: int, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    ) -> Batch:
         """`labels` is (B, L): the token where one is to be predicted, -100 elsewhere."""
         batch = model_inputs(rows, pad_token_id)
         if all("labels" in row for row in rows):
@@ -132,25 +130,16 @@ class Mlm(Task):
         )
         return batch
 
-    def logits(self, outputs: Any) -> tuple[Tensor, ...]:
-        """(B, L, V)"""
-        return (outputs.logits,)
-
-    def predictions(self, outputs: Any, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    def predictions(self, outputs: Any, batch: Batch) -> Logits:
         """Nats and 0 or 1 for right, (B, L) each, 0 where nothing is predicted: not (B, L, V)."""
         logits, labels = outputs.logits.float(), batch["labels"]
         nats = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
         return nats, (logits.argmax(-1) == labels).float()
 
-    def loss(self, outputs: Any, batch: dict[str, Tensor]) -> Tensor:
-        """Nats a predicted token."""
-        labels = batch["labels"].view(-1)
-        return F.cross_entropy(outputs.logits.view(len(labels), -1), labels, ignore_index=IGNORED)
-
-    def score(self, features: Features, logits: list[tuple[Tensor, ...]]) -> dict[str, float]:
+    def score(self, features: Features, logits: list[Logits]) -> dict[str, float]:
         """loss and unigram_loss in nats a predicted token, accuracy in per cent.
 
-        Each row of `logits` is what `predictions` gave, or `logits` alone.
+        Each row of `logits` is what `predictions` gave, or logits alone.
         """
         all_labels, unigram = features.references
         nats, right, count = 0.0, 0.0, 0

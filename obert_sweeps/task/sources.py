@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from obert_sweeps.schema import RequestError, StageError
-from obert_sweeps.task import demo
+from ..schema import RequestError, StageError
+from . import demo
 
 Row = dict[str, Any]
 KINDS = ("hub", "folder", "generated")
@@ -133,12 +133,8 @@ def row_source(
             f"task.source={source} of {task} is not one of {', '.join(KINDS)}. "
             "Use task.source=hub, or data_root=DIR for local files."
         )
-    key = {"hub": "hub", "folder": "folder"}[source]
-    raise RequestError(
-        f"task {task} has source: {source} but no {key}. Use "
-        + ("data_root=DIR" if key == "folder" else "task.hub=OWNER/NAME, or data_root=DIR")
-        + "."
-    )
+    use = "data_root=DIR" if source == "folder" else "task.hub=OWNER/NAME, or data_root=DIR"
+    raise RequestError(f"task {task} has source: {source} but no {source}. Use {use}.")
 
 
 def subset(count: int, split: str, max_rows: int | None, what: str) -> list[int] | None:

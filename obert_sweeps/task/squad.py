@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from obert_sweeps.schema import RequestError, StageError
-from obert_sweeps.task.base import Features, Task
-from obert_sweeps.task.padding import model_inputs
-from obert_sweeps.task.sources import row_source
-from obert_sweeps.task.squad_answers import Window, best_text, exact_match, f1
+from ..schema import RequestError, StageError
+from .base import Features, Task
+from .heads import Batch, Logits, Span
+from .padding import model_inputs
+from .sources import row_source
+from .squad_answers import Window, best_text, exact_match, f1
 
 COLUMNS = ["id", "question", "context", "answers"]
 
@@ -40,7 +39,7 @@ class Squad(Task):
     Raises RequestError for values that leave no room for a context.
     """
 
-    head = "span"
+    head = Span()
     num_labels = 2
     evaluation_splits = ("validation",)
 
@@ -65,7 +64,6 @@ class Squad(Task):
         generator: Mapping[str, Any],
     ) -> None:
         self.name = name
-        self.data = data
         self.metrics = tuple(metrics)
         self.best_metric = best_metric
         self.max_length = max_length
@@ -73,7 +71,6 @@ class Squad(Task):
         self.max_query_length = max_query_length
         self.max_answer_length = max_answer_length
         self.n_best = n_best
-        self.official_rows = dict(official_rows)
         self._check_values()
         self.source = row_source(
             task=name,
@@ -131,27 +128,13 @@ class Squad(Task):
 
     def collate(
         self, rows: list[dict[str, Any]], pad_token_id: int, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    ) -> Batch:
         """`labels` is (B, 2): first and last token of the answer."""
         batch = model_inputs(rows, pad_token_id)
         batch["labels"] = torch.tensor([row["labels"] for row in rows], dtype=torch.int64)
         return batch
 
-    def logits(self, outputs: Any) -> tuple[Tensor, ...]:
-        """Start and end, (B, L) each."""
-        return outputs.start_logits, outputs.end_logits
-
-    def loss(self, outputs: Any, batch: dict[str, Tensor]) -> Tensor:
-        """Mean over start and end; both are distributions over a row's real tokens."""
-        padding = batch["attention_mask"] == 0
-        heads = zip(self.logits(outputs), batch["labels"].unbind(-1), strict=True)
-        start, end = (
-            F.cross_entropy(logits.masked_fill(padding, -math.inf), labels)
-            for logits, labels in heads
-        )
-        return (start + end) / 2
-
-    def score(self, features: Features, logits: list[tuple[Tensor, ...]]) -> dict[str, float]:
+    def score(self, features: Features, logits: list[Logits]) -> dict[str, float]:
         references: References = features.references
         of_example = defaultdict(list)
         for window, (starts, ends) in zip(references.windows, logits, strict=True):

@@ -6,37 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..task.base import Features, Task
-from ..worker_group import ALONE, WorkerGroup
-from .batches import Batch, Data, by_length, inputs, to_device
-from .parallel import RowLogits, share_rows
-from .step import autocast
-
-TOKENS = 4096  # in a batch, padding included
-_MLM_TOKENS = 1024  # its logits are as many times the vocabulary
+from ..task.base import Features
+from ..task.heads import Batch, Logits
+from .data import Data
+from .forward import Setup, inputs, to_device
+from .parallel import share_rows
+from .parts import by_length
 
 DISTINCT = "distinct_predictions/"  # and a split: how many different predictions it got
 
 
-def evaluate(
-    model: nn.Module,
-    task: Task,
-    data: Data,
-    device: torch.device,
-    precision: str = "fp32",
-    group: WorkerGroup = ALONE,
-) -> dict[str, float]:
+def evaluate(model: nn.Module, data: Data, setup: Setup) -> dict[str, float]:
     """Metrics over all evaluation splits, in per cent; nan where undefined.
 
     Beside them, for tasks that tell, the number of different predictions of each split.
     """
     metrics: dict[str, float] = {}
     for features in data.evaluation:
-        found = row_logits(model, task, features, data.pad_token_id, device, precision, group=group)
-        metrics.update(task.score(features, found))
-        if (distinct := task.distinct_predictions(found)) is not None:
+        found = row_logits(model, data, features, setup)
+        metrics.update(data.task.score(features, found))
+        if (distinct := data.task.distinct_predictions(found)) is not None:
             metrics[f"{DISTINCT}{features.split}"] = float(distinct)
     return metrics
 
@@ -44,50 +35,43 @@ def evaluate(
 @torch.no_grad()
 def row_logits(
     model: nn.Module,
-    task: Task,
+    data: Data,
     features: Features,
-    pad_token_id: int,
-    device: torch.device,
-    precision: str = "fp32",
+    setup: Setup,
     tokens: int | None = None,
-    group: WorkerGroup = ALONE,
-    read: Callable[[Any, Batch], RowLogits] | None = None,
-) -> list[RowLogits]:
+    read: Callable[[Any, Batch], Logits] | None = None,
+) -> list[Logits]:
     """What `read(outputs, batch)` gives for each row, in their order: float32 on the CPU, unpadded.
 
     Without `read` that is `task.predictions`: the logits, unless those would be too large to keep
     (MLM's, a vocabulary a token).
-    Rows of similar length are batched, at most `tokens` tokens together (at least one row). The
-    workers of `group` take the batches in turn, and all get all rows. Eval mode; the model's own
-    mode is put back.
+    Rows of similar length are batched, at most `tokens` tokens together (at least one row); how
+    many suits the head unless they are given. The workers take the batches in turn, and all get all
+    rows. Eval mode; the model's own mode is put back.
     """
+    task, group = data.task, setup.group
     read = read or task.predictions
-    limit = tokens or (_MLM_TOKENS if task.head == "mlm" else TOKENS)
     lengths = [len(row["input_ids"]) for row in features.rows]
-    batches = list(by_length(lengths, limit))
-    found: list[RowLogits | None] = [None] * len(lengths)
+    batches = list(by_length(lengths, tokens or task.head.pass_tokens))
+    found: list[Logits | None] = [None] * len(lengths)
     training = model.training
     model.eval()
     try:
         for number in range(group.rank, len(batches), group.size):
             rows = batches[number]
             generator = torch.Generator().manual_seed(number)
-            batch = task.collate([features.rows[i] for i in rows], pad_token_id, generator)
-            with autocast(device, precision):
-                on_device = to_device(batch, device)
+            given = [features.rows[i] for i in rows]
+            batch = task.collate(given, data.pad_token_id, generator)
+            with setup.autocast():
+                on_device = to_device(batch, setup.device)
                 heads = read(model(**inputs(on_device)), on_device)
             heads = tuple(head.float().cpu() for head in heads)
             for place, row in enumerate(rows):
-                found[row] = tuple(
-                    _unpadded(head[place], task.head, lengths[row]) for head in heads
-                )
+                kept = slice(lengths[row]) if task.head.per_token else ...
+                found[row] = tuple(head[place][kept] for head in heads)
     finally:
         model.train(training)
     if group.size > 1:
         turns = [batches[rank :: group.size] for rank in range(group.size)]
         return share_rows(found, [[row for rows in turn for row in rows] for turn in turns], group)
     return [row for row in found if row is not None]
-
-
-def _unpadded(logits: Tensor, head: str, length: int) -> Tensor:
-    return logits[:length] if head in ("span", "mlm") else logits

@@ -9,22 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from ..method.base import AT_ONCE
-from ..task.base import Task
-from ..worker_group import ALONE, WorkerGroup
-from .batches import (
-    Batch,
-    Batches,
-    Data,
-    by_length,
-    counted,
-    inputs,
-    joined,
-    rows_of,
-    seed_of,
-    split,
-    to_device,
-)
+from ..task.heads import Batch
+from .batches import Batches
+from .data import Data
+from .forward import Setup, inputs, to_device
 from .grouped import GroupedGradients, Uses, uses_of
+from .parts import by_length, joined, rows_of, split
+from .seeds import seed_of
 
 _PURPOSE = 7  # keeps the order of these rows apart from that of training
 
@@ -51,22 +42,20 @@ class GradientSource:
         self,
         model: nn.Module,
         layers: dict[str, nn.Linear],
-        task: Task,
         data: Data,
+        setup: Setup,
         *,
-        device: torch.device,
         seed: int,
         micro_batch: int | None = None,
-        group: WorkerGroup = ALONE,
     ) -> None:
         self.model = model
         self.layers = layers
-        self.task = task
         self.data = data
-        self.device = device
+        self.head = data.task.head
+        self.device = setup.device
+        self.group = setup.group
         self.seed = seed
         self.micro_batch = micro_batch
-        self.group = group
 
     def __call__(
         self,
@@ -77,7 +66,7 @@ class GradientSource:
         layers: Collection[str] | None = None,
     ) -> Iterator[tuple[str, Tensor]]:
         seed = seed_of(self.seed, _PURPOSE, draw)
-        batches = Batches(self.task, self.data.train, self.data.pad_token_id, batch_size, seed)
+        batches = Batches(self.data, batch_size, seed)
         chosen = {
             name: layer for name, layer in self.layers.items() if layers is None or name in layers
         }
@@ -139,7 +128,7 @@ class GradientSource:
         whole = joined(batches, self.data.pad_token_id)
         owners = [i for i, batch in enumerate(batches) for _ in batch["input_ids"]]
         lengths = whole["attention_mask"].sum(dim=1).tolist()
-        totals = [counted(self.task.head, batch) for batch in batches]
+        totals = [self.head.counted(batch) for batch in batches]
         gradients = GroupedGradients(owners, lengths, count)
         for rows in by_length(lengths, _PASS_TOKENS[self.device.type], self.micro_batch):
             rows.sort()  # so that those of a mini-batch stand together
@@ -159,7 +148,7 @@ class GradientSource:
         runs = [(owner, len(list(run))) for owner, run in groupby(owners)]
         sizes = [size for _, size in runs]
         shares = [
-            counted(self.task.head, piece) / max(totals[owner], 1)
+            self.head.counted(piece) / max(totals[owner], 1)
             for piece, (owner, _) in zip(split(part, sizes), runs, strict=True)
         ]
         if not any(shares):
@@ -170,7 +159,7 @@ class GradientSource:
             outputs = self.model(**inputs(part))
             pieces = zip(split(outputs, sizes), split(part, sizes), shares, strict=True)
             losses = [
-                share * self.task.loss(type(outputs)(**piece), rows)
+                share * self.head.loss(type(outputs)(**piece), rows)
                 for piece, rows, share in pieces
                 if share
             ]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from .batches import Batch
-from .state import Spent
+from ..task.heads import Batch
+from .cost import Spent, Work, rates, read_clocks
+from .timetable import Timetable
 
 Write = Callable[[dict[str, Any]], None]
 
@@ -37,16 +35,14 @@ class Journal:
         self,
         write: Write,
         every_seconds: float,
-        steps: int,
-        steps_per_epoch: int,
+        times: Timetable,
         spent: Spent,
         clocks: tuple[float, float] | None = None,
         work: Work | None = None,
     ) -> None:
         self.write = write
         self.every_seconds = every_seconds
-        self.steps = steps
-        self.steps_per_epoch = steps_per_epoch
+        self.times = times
         self.spent = spent
         self.work = work
         self._wall, self._cpu = clocks or read_clocks()
@@ -90,9 +86,9 @@ class Journal:
         self.write(
             {
                 "step": step,
-                "steps": self.steps,
-                "epoch": round(step / self.steps_per_epoch, 4),
-                "epochs": round(self.steps / self.steps_per_epoch, 4),
+                "steps": self.times.steps,
+                "epoch": self.times.epoch(step),
+                "epochs": self.times.epoch(self.times.steps),
                 "loss": loss if math.isfinite(loss) else None,
                 "lr": rate,
                 "sparsity": sparsity,
@@ -105,7 +101,7 @@ class Journal:
         if not math.isfinite(loss):
             raise Diverged(
                 reason="the training loss is not finite",
-                epoch=round(step / self.steps_per_epoch, 4),
+                epoch=self.times.epoch(step),
                 step=step,
             )
 
@@ -120,65 +116,6 @@ class Journal:
         self._wall, self._cpu = wall, cpu
 
 
-def read_clocks() -> tuple[float, float]:
-    """Wall time, and CPU time of this process and its ended children, in seconds from whenever."""
-    past = os.times()
-    children = past.children_user + past.children_system
-    return time.monotonic(), time.process_time() + children
-
-
-def spent_since(clocks: tuple[float, float]) -> Spent:
-    """What was spent since `read_clocks` gave these."""
-    wall, cpu = read_clocks()
-    return Spent(wall=wall - clocks[0], cpu=cpu - clocks[1])
-
-
 def finite(metrics: dict[str, float]) -> dict[str, float | None]:
     """Metrics fit for JSON: None for what is undefined."""
     return {k: float(v) if math.isfinite(v) else None for k, v in metrics.items()}
-
-
-@dataclass(frozen=True)
-class Work:
-    """What training on a token takes: 6 operations for each weight of the encoder's linear layers.
-
-    Twice that of a forward pass's 2 goes back (Kaplan et al. 2020, 2.1). Not counted: attention's
-    own products, padding, a teacher. `peak`: operations a second that the devices of all workers
-    can do in this precision, where that is known.
-    """
-
-    flops_a_token: float
-    peak: float | None = None
-
-
-def rates(spent: Spent, work: Work | None = None) -> dict[str, float]:
-    """Training rates: per second of training, without evaluations.
-
-    With `work` also `tflops`, the useful operations a second (10^12), and where the peak is known
-    `mfu`, their share of it: model FLOP utilisation.
-    """
-    if not spent.rows:
-        return {}
-    found = {
-        "samples_per_second": round(spent.rows / spent.training, 2),
-        "tokens_per_second": round(spent.tokens / spent.training, 1),
-        "padding_share": round(1 - spent.tokens / spent.cells, 4),
-    }
-    if work is not None:
-        done = work.flops_a_token * spent.tokens / spent.training
-        found["tflops"] = float(f"{done / 1e12:.4g}")
-        if work.peak:
-            found["mfu"] = float(f"{done / work.peak:.3g}")
-    return found
-
-
-def cost(spent: Spent, device: torch.device, workers: int = 1) -> dict[str, float]:
-    """What the stage has cost over all attempts, in seconds.
-
-    CPU time is what was measured at one worker, times the workers: all do the same work.
-    """
-    return {
-        "seconds": round(spent.wall, 3),
-        "cpu_seconds": round(workers * spent.cpu, 3),
-        "gpu_seconds": round(workers * spent.wall, 3) if device.type == "cuda" else 0.0,
-    }

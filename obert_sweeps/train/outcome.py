@@ -15,7 +15,6 @@ from .state import State
 
 
 def outcome(
-    stage: str,
     task: Task,
     state: State,
     evidence: dict[str, Any] | None,
@@ -40,7 +39,6 @@ def outcome(
         evidence = {"reason": f"{reason}; {remark}" if remark else reason}
     measured = Masks.from_zeros(dict(layers))
     result: dict[str, Any] = {
-        "id": stage,
         "status": "not_converged" if lost else "done",
         "metrics": metrics,
         "final_metrics": finite({name: final[name] for name in task.metrics if name in final}),
@@ -63,4 +61,4 @@ def constant(task: Task, evaluation: Mapping[str, float]) -> str | None:
     counts = [count for name, count in evaluation.items() if name.startswith(DISTINCT)]
     if not counts or max(counts) > 1:
         return None
-    return f"one {'score' if task.head == 'regression' else 'class'} is predicted for all rows"
+    return f"one {task.head.predicts} is predicted for all rows"

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..schema import StageError
+from ..task.heads import Logits
 from ..worker_group import WorkerGroup
 
 _BUCKET = 2**24  # numbers in one exchange, 64 MB: so much memory it takes beside the gradients
-
-RowLogits = tuple[Tensor, ...]
 
 
 class GradientSum:
@@ -70,8 +69,8 @@ def check_equal(model: nn.Module, group: WorkerGroup) -> None:
 
 
 def share_rows(
-    found: Sequence[RowLogits | None], rows: Sequence[Sequence[int]], group: WorkerGroup
-) -> list[RowLogits]:
+    found: Sequence[Logits | None], rows: Sequence[Sequence[int]], group: WorkerGroup
+) -> list[Logits]:
     """What each worker found for its rows, `rows[rank]`, made known to all: by row.
 
     The tensors of a row are float32 on the CPU, of one number of dimensions and any size.

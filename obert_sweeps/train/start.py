@@ -77,7 +77,13 @@ def start(task: Task, encoder: Encoder, training: Training, parents: Mapping[str
     folder = str(parents["start"]) if "start" in parents else None
     tokenizer = encoder.tokenizer(folder)
     if tokenizer is None:
-        tokenizer = _new_tokenizer(task, encoder)
+        tokenizer = task.make_tokenizer()
+    if tokenizer is None:
+        raise StageError(
+            f"model {encoder.name} is made from nothing and task {task.name} makes no tokenizer."
+            " Start from a stage of masked-language modelling, or give a checkpoint:"
+            " model.path=DIR"
+        )
     rewind = None
     if training.rewind is not None:
         # Before anything else is drawn: what that source lacks (a pooler) must be drawn as it was
@@ -85,10 +91,9 @@ def start(task: Task, encoder: Encoder, training: Training, parents: Mapping[str
         there = _build(task, encoder, training, len(tokenizer), parents.get("rewind"))
         rewind = there.base_model.state_dict()
     model = _build(task, encoder, training, len(tokenizer), parents.get("start"))
-    longest = getattr(task, "max_length", 0)
-    if longest > model.config.max_position_embeddings:
+    if task.max_length > model.config.max_position_embeddings:
         raise StageError(
-            f"task {task.name} has rows of up to {longest} tokens and the model takes"
+            f"task {task.name} has rows of up to {task.max_length} tokens and the model takes"
             f" {model.config.max_position_embeddings}. Set task.max_length to at most that."
         )
     if training.quantize is not None:
@@ -107,7 +112,7 @@ def load_teacher(
     StageError if it does not know `tokens` tokens or, where that is given, has another `vocabulary`
     than its student.
     """
-    teacher = encoder.build(task.head, task.num_labels, tokens, str(folder), new_head=False)
+    teacher = encoder.build(task.head.name, task.num_labels, tokens, str(folder), new_head=False)
     if vocabulary is not None and teacher.config.vocab_size != vocabulary:
         raise StageError(
             f"the teacher knows {teacher.config.vocab_size} tokens and the student"
@@ -121,7 +126,7 @@ def _build(
     task: Task, encoder: Encoder, training: Training, tokens: int, folder: Path | None
 ) -> Any:
     return encoder.build(
-        task.head,
+        task.head.name,
         task.num_labels,
         tokens,
         None if folder is None else str(folder),
@@ -139,17 +144,6 @@ def save(folder: Path, model: Any, tokenizer: Any, masks: Masks) -> None:
     if not masks.is_dense:
         keep = {name: mask.cpu().contiguous() for name, mask in masks.state_dict().items()}
         save_file(keep, folder / MASKS, metadata={"kept": "1"})
-
-
-def _new_tokenizer(task: Task, encoder: Encoder) -> Any:
-    make = getattr(task, "make_tokenizer", None)
-    if make is None:
-        raise StageError(
-            f"model {encoder.name} is made from nothing and task {task.name} makes no tokenizer."
-            " Start from a stage of masked-language modelling, or give a checkpoint:"
-            " model.path=DIR"
-        )
-    return make()
 
 
 def _masks(layers: dict[str, nn.Linear], training: Training, parents: Mapping[str, Path]) -> Masks:

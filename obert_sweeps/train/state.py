@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..method.base import Method
 from ..schema import StageError
 from ..sparsity.mask import Masks
+from .cost import Spent
+from .seeds import random_states, set_random_states
 
 FILE = "state.pt"
 _FORMAT = 1
@@ -28,22 +27,6 @@ class Best:
     metrics: dict[str, float]
     weights: dict[str, Tensor]
     masks: dict[str, Tensor]
-
-
-@dataclass
-class Spent:
-    """What the stage has cost so far, over all attempts. Times in seconds.
-
-    `tokens` are real ones, `cells` count padding too; both and `rows` are of training, whose time
-    is `training`, while `wall` and `cpu` are of everything.
-    """
-
-    wall: float = 0.0
-    cpu: float = 0.0
-    training: float = 0.0
-    rows: int = 0
-    tokens: int = 0
-    cells: int = 0
 
 
 @dataclass
@@ -133,32 +116,3 @@ class State:
 
 def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's and torch's generators, those of GPUs included."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-def random_states() -> dict[str, Any]:
-    """The states of those generators, as tensors, numbers, strings and tuples of them."""
-    numpy_state: Any = np.random.get_state(legacy=True)
-    kind, keys, *rest = numpy_state
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_states(states: dict[str, Any]) -> None:
-    """Take over what `random_states` gave; GPUs' only where there are as many."""
-    random.setstate(states["python"])
-    kind, keys, *rest = states["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
-        torch.cuda.set_rng_state_all(states["cuda"])

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..method.base import Method
-from ..schema import Distillation, StageError
-from ..task.base import Task
-from ..worker_group import ALONE, WorkerGroup
-from .batches import Batch, counted, counted_by_teacher, inputs, micro_batches, shares, to_device
-from .distill import distillation_loss
+from ..schema import StageError, Training
+from ..task.heads import Batch, Head
+from .forward import Setup, inputs, to_device
 from .parallel import GradientSum
+from .parts import micro_batches, shares
+from .state import State
 from .teacher import Teacher
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """What forward passes run in. Precision is part of the recipe, never the machine's choice."""
-    if precision not in ("fp32", "bf16"):
-        raise StageError(f"training.precision {precision!r} is unknown. Choose fp32 or bf16.")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -36,53 +24,41 @@ class Step:
     """Takes optimiser steps.
 
     loss = (1 - hardness) * task loss + hardness * distillation loss + the method's penalty, each a
-    mean over the whole batch however it is cut into micro-batches and divided over the workers of
-    `group`, who all get the same batch. With hardness 1 labels are not looked at.
+    mean over the whole batch however it is cut into micro-batches and divided over the workers, who
+    all get the same batch. With hardness 1 labels are not looked at.
 
     Where memory does not hold a micro-batch, `micro_batch` is halved for good and the batch taken
-    again from its beginning, in twice as many parts; `note` is told. The batch stays what it was.
+    again from its beginning, in twice as many parts; the log says so. The batch stays what it was.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        task: Task,
-        optimizer: torch.optim.Optimizer,
-        method: Method,
-        *,
-        device: torch.device,
+        state: State,
+        training: Training,
+        head: Head,
+        setup: Setup,
         teacher: Teacher | None = None,
-        distill: Distillation | None = None,
-        max_grad_norm: float = 0.0,
         micro_batch: int | None = None,
-        precision: str = "fp32",
-        group: WorkerGroup = ALONE,
-        note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        if distill is not None and teacher is None:
+        if training.distill is not None and teacher is None:
             raise StageError(
                 "training.distill is set and the stage has no teacher among its parents"
             )
-        self.model = model
-        self.task = task
-        self.optimizer = optimizer
-        self.method = method
-        self.device = device
+        self.model, self.method, self.optimizer = state.model, state.method, state.optimizer
+        self.distill = training.distill
+        self.max_grad_norm = training.max_grad_norm
+        self.head = head
+        self.setup = setup
         self.teacher = teacher
-        self.distill = distill
-        self.max_grad_norm = max_grad_norm
         self.micro_batch = micro_batch
-        self.precision = precision
-        self.group = group
-        self.note = note
-        self.trained = [p for part in optimizer.param_groups for p in part["params"]]
-        self.add_up = GradientSum(self.trained, group)
+        self.trained = [p for part in self.optimizer.param_groups for p in part["params"]]
+        self.add_up = GradientSum(self.trained, setup.group)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Update the weights on a batch (on the CPU); its loss, a scalar left on the device."""
         while (total := self._gradients(batch)) is None:
             self._halve(batch)
-        if self.group.size > 1:
+        if self.setup.group.size > 1:
             total = self.add_up(total)
         penalty = self.method.penalty()  # the same at every worker, so not added up
         if penalty is not None:
@@ -97,16 +73,16 @@ class Step:
     def _gradients(self, batch: Batch) -> Tensor | None:
         """Leave this worker's part of the gradients; its part of the loss. None: out of memory."""
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.device)
-        head, group = self.task.head, self.group
+        total = torch.zeros((), device=self.setup.device)
+        head, group = self.head, self.setup.group
         parts = list(micro_batches(batch, self.micro_batch, group.rank, group.size))
-        by_label = shares([counted(head, part) for part in parts], counted(head, batch))
+        by_label = shares([head.counted(part) for part in parts], head.counted(batch))
         by_teacher = shares(
-            [counted_by_teacher(head, part) for part in parts], counted_by_teacher(head, batch)
+            [head.counted_by_teacher(part) for part in parts], head.counted_by_teacher(batch)
         )
         try:
             for part, label_share, teacher_share in zip(parts, by_label, by_teacher, strict=True):
-                loss = self._loss(to_device(part, self.device), label_share, teacher_share)
+                loss = self._loss(to_device(part, self.setup.device), label_share, teacher_share)
                 if loss is not None:
                     loss.backward()
                     total += loss.detach()
@@ -118,7 +94,7 @@ class Step:
 
     def _halve(self, batch: Batch) -> None:
         """Half as many rows at once, from here on. StageError where it is one row already."""
-        share = -(-len(batch["input_ids"]) // self.group.size)
+        share = -(-len(batch["input_ids"]) // self.setup.group.size)
         rows = min(self.micro_batch or share, share)
         if rows == 1:
             raise StageError(
@@ -127,9 +103,9 @@ class Step:
             )
         self.micro_batch = rows // 2
         self.optimizer.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
+        if self.setup.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.note(
+        self.setup.note(
             f"{rows} rows at once do not fit in memory: from here on {self.micro_batch} at"
             f" once, with gradients added up. To begin so: cluster.micro_batch={self.micro_batch}"
         )
@@ -138,16 +114,16 @@ class Step:
         """A micro-batch's part of the batch's loss; None if nothing in it counts."""
         hardness = self.distill.hardness if self.distill else 0.0
         terms: list[Tensor] = []
-        with autocast(self.device, self.precision):
+        with self.setup.autocast():
             outputs = self.model(**inputs(part))
             if hardness < 1 and label_share:
-                terms.append((1 - hardness) * label_share * self.task.loss(outputs, part))
+                terms.append((1 - hardness) * label_share * self.head.loss(outputs, part))
             if self.distill is not None and self.teacher is not None and hardness > 0:
                 taught = self.teacher(part)
-                student = self.task.logits(outputs)
+                student = self.head.logits(outputs)
         if self.distill is not None and hardness > 0:
-            divergence = distillation_loss(
-                student, taught, self.distill.temperature, self.task.head, part["attention_mask"]
+            divergence = self.head.distillation_loss(
+                student, taught, self.distill.temperature, part["attention_mask"]
             )
             terms.append(hardness * teacher_share * divergence)
         return sum(terms[1:], terms[0]) if terms else None

@@ -17,10 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..task.base import Task
-from .batches import Batch, inputs
-
-Logits = tuple[Tensor, ...]
+from ..task.heads import Batch, Head, Logits
+from .forward import inputs
 
 
 class Teacher(Protocol):
@@ -31,13 +29,13 @@ class Teacher(Protocol):
 class LiveTeacher:
     """Calls the teacher, in eval mode."""
 
-    def __init__(self, model: nn.Module, task: Task) -> None:
+    def __init__(self, model: nn.Module, head: Head) -> None:
         self.model = model.eval()
-        self.task = task
+        self.head = head
 
     @torch.no_grad()
     def __call__(self, part: Batch) -> Logits:
-        return self.task.logits(self.model(**inputs(part)))
+        return self.head.logits(self.model(**inputs(part)))
 
 
 class KnownLogits:

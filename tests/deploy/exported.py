@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tiny_bert import CONFIG, Toy, data_of, encoder
+from tiny_bert import CONFIG, Toy, batches_of, encoder
 from torch import Tensor
 
 from obert_sweeps.deploy.card import Facts
@@ -18,7 +18,7 @@ from obert_sweeps.deploy.sizes import Sizes
 from obert_sweeps.model.base import Encoder
 from obert_sweeps.model.mobilebert import MobileBert
 from obert_sweeps.model.quantize import calibrate, quantize
-from obert_sweeps.train.batches import inputs
+from obert_sweeps.train.forward import inputs
 
 SPAN = Toy(head="span")
 
@@ -40,7 +40,7 @@ def built(head: str = "span", leaf: Callable[..., Encoder] = encoder, sparse: fl
 
 
 def batch_of(head: str = "span") -> dict[str, Tensor]:
-    return inputs(data_of(Toy(head=head)).batches(0))
+    return inputs(batches_of(Toy(head=head))(0))
 
 
 def arrays_of(batch: dict[str, Tensor]) -> dict[str, np.ndarray]:

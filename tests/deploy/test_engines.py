@@ -27,6 +27,7 @@ from obert_sweeps.deploy.engines.openvino_cpu import OpenVino
 from obert_sweeps.deploy.engines.torch_dense import TorchDense
 from obert_sweeps.schema import StageError
 from obert_sweeps.train.evaluate import evaluate
+from obert_sweeps.train.forward import Setup
 
 ON_CPU = [OnnxRuntime, OpenVino, DeepSparse, TorchDense]
 OF_FILES = ON_CPU[:3]
@@ -128,11 +129,11 @@ def test_a_named_interpreter_that_is_not_there_is_told(monkeypatch: pytest.Monke
 def test_evaluation_over_an_engine_is_that_of_torch(exports: Exports, kind: type[Engine]) -> None:
     """Rows of all lengths, padded and cut as evaluation and the engine like it."""
     engine = loaded(kind, exports.dense)
-    data, cpu = data_of(SPAN), torch.device("cpu")
+    data, cpu = data_of(SPAN), Setup(torch.device("cpu"))
     model = EngineModel(engine, CONFIG["max_position_embeddings"])
-    found = evaluate(model, SPAN, data, cpu)
+    found = evaluate(model, data, cpu)
     engine.close()
-    expected = evaluate(built(), SPAN, data, cpu)
+    expected = evaluate(built(), data, cpu)
     assert found["accuracy"] == pytest.approx(expected["accuracy"], rel=1e-4)
 
 
@@ -148,8 +149,8 @@ class Fixed(TorchDense):
 
 def test_an_engine_of_fixed_shapes_meets_few(exports: Exports) -> None:
     engine = loaded(Fixed, exports.dense)
-    found = evaluate(EngineModel(engine, 24), SPAN, data_of(SPAN), torch.device("cpu"))
-    expected = evaluate(built(), SPAN, data_of(SPAN), torch.device("cpu"))
+    found = evaluate(EngineModel(engine, 24), data_of(SPAN), Setup(torch.device("cpu")))
+    expected = evaluate(built(), data_of(SPAN), Setup(torch.device("cpu")))
     assert found["accuracy"] == pytest.approx(expected["accuracy"], rel=1e-4)
     assert engine.shapes == {(8, 24)}
 

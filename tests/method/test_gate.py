@@ -24,6 +24,7 @@ from obert_sweeps.schema import PruningTimes, StageError
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
 from obert_sweeps.train.evaluate import evaluate
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.train.loop import Run, train
 from obert_sweeps.train.state import State
 
@@ -81,8 +82,8 @@ def test_a_state_saved_after_the_last_pruning_step_is_plain_when_loaded(
     assert all("forward" in vars(layer) for layer in run.layers.values())
     again.load(tmp_path, "id")
     assert not any("forward" in vars(layer) for layer in run.layers.values())
-    assert evaluate(state.model, Toy(), data_of(Toy()), CPU) == evaluate(
-        again.model, Toy(), data_of(Toy()), CPU
+    assert evaluate(state.model, data_of(Toy()), Setup(CPU)) == evaluate(
+        again.model, data_of(Toy()), Setup(CPU)
     )
     assert again.method.penalty() is None
 
@@ -111,7 +112,7 @@ def test_evaluation_is_the_same_each_time(name: str) -> None:
     run.times.steps = 12
     train(run, state)
     assert state.masks.is_dense
-    first, second = (evaluate(state.model, Toy(), data_of(Toy()), CPU) for _ in (0, 1))
+    first, second = (evaluate(state.model, data_of(Toy()), Setup(CPU)) for _ in (0, 1))
     assert first == second
 
 

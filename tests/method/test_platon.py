@@ -136,7 +136,7 @@ def test_weights_and_biases_return_until_the_last_step_and_never_after() -> None
     state.masks.check()
     assert state.masks.sparsity() == pytest.approx(LEVEL, abs=1 / count)
     for step in range(3):  # whatever trains on, they stay
-        run.step(run.data.batches(step))
+        run.step(run.batches(step))
         state.masks.apply()
         after = flat(method.scored)
         assert not after[:count][last.weights].any() and not after[count:][last.biases].any()

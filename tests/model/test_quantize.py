@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tiny_bert import CONFIG, Toy, data_of, encoder, model_of
+from tiny_bert import CONFIG, Toy, batches_of, encoder, model_of
 from torch import Tensor, nn
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
@@ -30,7 +30,7 @@ from obert_sweeps.model.quantize import (
 from obert_sweeps.model.quantized_files import load_ranges, plain_weights
 from obert_sweeps.schema import StageError
 from obert_sweeps.sparsity.mask import Masks
-from obert_sweeps.train.batches import inputs
+from obert_sweeps.train.forward import inputs
 
 KINDS = {
     "activation": (dict(signed=False, symmetric=False), 0, 255),
@@ -162,7 +162,7 @@ def tiny_mobilebert() -> MobileBert:
 
 
 def batch_of(head: str = "span") -> dict[str, Tensor]:
-    return inputs(data_of(Toy(head=head)).batches(0))
+    return inputs(batches_of(Toy(head=head))(0))
 
 
 @pytest.mark.parametrize("leaf", [encoder, tiny_mobilebert])

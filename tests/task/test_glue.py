@@ -73,17 +73,17 @@ def regression(**keys: Any) -> Any:
 
 def test_losses_by_hand() -> None:
     logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
-    loss = glue().loss(SimpleNamespace(logits=logits), {"labels": torch.tensor([1, 0])})
+    loss = glue().head.loss(SimpleNamespace(logits=logits), {"labels": torch.tensor([1, 0])})
     assert loss.item() == pytest.approx((-math.log(0.75) - math.log(0.5)) / 2)
     scores = torch.tensor([[1.0], [4.0]], requires_grad=True)
     task = regression()
-    assert task.head == "regression"
+    assert task.head.name == "regression"
     batch = task.collate(
         [{"input_ids": [2], "token_type_ids": [0], "labels": x} for x in (3.0, 4.5)],
         0,
         torch.Generator(),
     )
-    loss = task.loss(SimpleNamespace(logits=scores), batch)
+    loss = task.head.loss(SimpleNamespace(logits=scores), batch)
     assert loss.item() == pytest.approx((4.0 + 0.25) / 2)
     loss.backward()
     assert scores.grad is not None

@@ -138,7 +138,7 @@ def test_scores_agree_from_logits_and_from_predictions(tokenizer: Any) -> None:
     short = [(nats[i, :n], right[i, :n]) for i, n in enumerate(lengths)]
     one, two = task.score(features, whole), task.score(features, short)
     assert one == pytest.approx(two, rel=1e-5)
-    assert one["loss"] == pytest.approx(task.loss(outputs, batch).item(), rel=1e-5)
+    assert one["loss"] == pytest.approx(task.head.loss(outputs, batch).item(), rel=1e-5)
     assert set(one) == set(task.metrics)
 
 

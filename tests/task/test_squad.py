@@ -130,9 +130,9 @@ def test_loss_is_the_mean_over_start_and_end() -> None:
     end = torch.tensor([[0.0, 0.0]])
     outputs = SimpleNamespace(start_logits=start, end_logits=end)
     task = squad()
-    assert task.logits(outputs) == (start, end)
+    assert task.head.logits(outputs) == (start, end)
     batch = {"labels": torch.tensor([[1, 0]]), "attention_mask": torch.ones(1, 2)}
-    loss = task.loss(outputs, batch)
+    loss = task.head.loss(outputs, batch)
     assert loss.item() == pytest.approx((-math.log(0.75) - math.log(0.5)) / 2)
 
 
@@ -144,7 +144,7 @@ def test_loss_does_not_see_padding() -> None:
         "labels": torch.tensor([[2, 3], [0, 1]]),
         "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]),
     }
-    loss = squad().loss(outputs, batch)
+    loss = squad().head.loss(outputs, batch)
     assert loss.item() == pytest.approx((math.log(4) + math.log(2)) / 2)
     loss.backward()
     assert start.grad is not None and start.grad[1, 2:].tolist() == [0.0, 0.0]

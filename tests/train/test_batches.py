@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bert import Toy, data_of
+from tiny_bert import Toy, batches_of
 
 from obert_sweeps.task.base import Features
-from obert_sweeps.train.batches import (
-    Batches,
-    counted,
-    joined,
-    micro_batches,
-    rows_of,
-    seed_of,
-    shares,
-    split,
-)
+from obert_sweeps.train.batches import Batches
+from obert_sweeps.train.data import Data
+from obert_sweeps.train.parts import joined, micro_batches, rows_of, shares, split
+from obert_sweeps.train.seeds import seed_of
+
+
+def rows_data(rows: list[dict[str, Any]]) -> Data:
+    return Data(Toy(), None, training_rows=lambda: Features("train", rows))
 
 
 @given(rows=st.integers(1, 40), size=st.integers(1, 12), seed=st.integers(0, 2**40))
 def test_every_epoch_has_every_row_once_in_another_order(rows: int, size: int, seed: int) -> None:
-    batches = Batches(Toy(), Features("train", [{}] * rows), 0, size, seed)
+    batches = Batches(rows_data([{}] * rows), size, seed)
     epochs = []
     for epoch in range(2):
         steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
@@ -42,9 +41,9 @@ LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=60)
 def test_rows_are_dealt_by_length_within_a_window(
     lengths: list[int], size: int, window: int, seed: int
 ) -> None:
-    features = Features("train", [{"input_ids": [0] * n} for n in lengths])
-    plain = Batches(Toy(), features, 0, size, seed)
-    batches = Batches(Toy(), features, 0, size, seed, group_by_length=window)
+    data = rows_data([{"input_ids": [0] * n} for n in lengths])
+    plain = Batches(data, size, seed)
+    batches = Batches(data, size, seed, group_by_length=window)
     steps = range(batches.steps_per_epoch)
     assert batches.steps_per_epoch == plain.steps_per_epoch
     whole = [step for step in steps if len(plain.indices(step)) == size]
@@ -62,8 +61,8 @@ def test_rows_are_dealt_by_length_within_a_window(
 
 def test_grouped_batches_follow_from_seed_and_step_and_come_in_no_order_of_length() -> None:
     def batches(seed: int = 0) -> Batches:
-        features = Features("train", [{"input_ids": [0] * (1 + i)} for i in range(60)])
-        return Batches(Toy(), features, 0, 4, seed, group_by_length=15)
+        data = rows_data([{"input_ids": [0] * (1 + i)} for i in range(60)])
+        return Batches(data, 4, seed, group_by_length=15)
 
     first, second = batches(), batches()
     wanted = [first.indices(step) for step in range(45)]
@@ -77,22 +76,22 @@ def test_grouped_batches_follow_from_seed_and_step_and_come_in_no_order_of_lengt
 
 def test_a_step_can_be_made_again_without_those_before_it() -> None:
     task = Toy(head="mlm", rows=21)
-    first, second = data_of(task, 4).batches, data_of(task, 4).batches
+    first, second = batches_of(task, 4), batches_of(task, 4)
     wanted = [first(step) for step in range(14)]
     for step in (13, 5, 0, 6):
         again = second(step)
         assert all(torch.equal(again[k], wanted[step][k]) for k in again)
-    other = data_of(task, 4, seed=1).batches(5)
+    other = batches_of(task, 4, seed=1)(5)
     assert not torch.equal(other["input_ids"], wanted[5]["input_ids"])
 
 
 def test_batches_are_padded_to_their_own_longest_row() -> None:
-    batches = data_of(Toy(rows=30), 3).batches
+    batches = batches_of(Toy(rows=30), 3)
     widths = set()
     for step in range(batches.steps_per_epoch):
         batch = batches(step)
         assert batch["rows"].tolist() == batches.indices(step)
-        longest = max(len(batches.rows[i]["input_ids"]) for i in batches.indices(step))
+        longest = max(len(batches.data.train.rows[i]["input_ids"]) for i in batches.indices(step))
         assert batch["input_ids"].shape[1] == longest
         widths.add(longest)
     assert len(widths) > 1
@@ -101,10 +100,10 @@ def test_batches_are_padded_to_their_own_longest_row() -> None:
 @pytest.mark.parametrize("head", ["classification", "span", "mlm"])
 def test_micro_batches_are_the_batch_cut_and_trimmed(head: str) -> None:
     task = Toy(head=head, rows=11)
-    batch = data_of(task, 11).batches(0)
+    batch = batches_of(task, 11)(0)
     parts = list(micro_batches(batch, 4))
     assert [len(part["input_ids"]) for part in parts] == [4, 4, 3]
-    assert sum(counted(head, part) for part in parts) == counted(head, batch)
+    assert sum(task.head.counted(part) for part in parts) == task.head.counted(batch)
     begin = 0
     for part in parts:
         rows = len(part["input_ids"])
@@ -136,7 +135,7 @@ def test_seeds_of_neighbours_do_not_meet() -> None:
 def test_batches_put_together_come_apart_again(
     head: str, batch_size: int, count: int, seed: int
 ) -> None:
-    batches = data_of(Toy(head=head, rows=11), batch_size, seed).batches
+    batches = batches_of(Toy(head=head, rows=11), batch_size, seed)
     apart = [batches(step) for step in range(count)]
     assert [batches.tokens(s) for s in range(count)] == [b["attention_mask"].sum() for b in apart]
     whole = joined(apart, pad_token_id=0)

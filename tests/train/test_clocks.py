@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from obert_sweeps.train.journal import read_clocks, spent_since
+from obert_sweeps.train.cost import read_clocks, spent_since
 
 BURN = "import time; until = time.process_time() + 0.3\nwhile time.process_time() < until: pass"
 

@@ -10,10 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bert import Toy, data_of, model_of
 
-from obert_sweeps.train.batches import by_length
+from obert_sweeps.task.heads import MaskedLanguage
 from obert_sweeps.train.evaluate import evaluate, row_logits
+from obert_sweeps.train.forward import Setup
+from obert_sweeps.train.parts import by_length
 
 CPU = torch.device("cpu")
+
+
+class Unmasked(MaskedLanguage):
+    name = "unmasked"
 
 
 @given(lengths=st.lists(st.integers(1, 30), max_size=40), tokens=st.integers(1, 100))
@@ -33,14 +39,13 @@ def test_each_row_has_the_logits_it_has_alone(head: str) -> None:
     data = data_of(task)
     features = data.evaluation[0]
     if head == "mlm":  # masks are drawn in collating: take them out of the comparison
-        task.head = "span"
-        task.logits = lambda outputs: (outputs.logits,)  # type: ignore[method-assign]
-    found = row_logits(model, task, features, 0, CPU, tokens=40)
+        task.head = Unmasked()
+    found = row_logits(model, data, features, Setup(CPU), tokens=40)
     assert model.training and len(found) == 13
     model.eval()
     for row, logits in zip(features.rows, found, strict=True):
         ids = torch.tensor([row["input_ids"]])
-        alone = task.logits(model(input_ids=ids))
+        alone = task.head.logits(model(input_ids=ids))
         assert len(alone) == len(logits)
         for a, b in zip(alone, logits, strict=True):
             torch.testing.assert_close(a[0].detach(), b, rtol=1e-4, atol=1e-5)
@@ -52,7 +57,7 @@ def test_all_evaluation_splits_are_scored() -> None:
     task.evaluation_splits = ("validation", "more")
     seen = []
     task.score = lambda features, logits: seen.append(features.split) or {features.split: 1.0}  # type: ignore[method-assign, func-returns-value]
-    assert evaluate(model_of(task), task, data_of(task), CPU) == {"validation": 1.0, "more": 1.0}
+    assert evaluate(model_of(task), data_of(task), Setup(CPU)) == {"validation": 1.0, "more": 1.0}
     assert seen == ["validation", "more"]
 
 
@@ -64,6 +69,6 @@ def test_a_task_may_score_less_than_its_logits() -> None:
 
     task.predictions = predictions  # type: ignore[attr-defined]
     data = data_of(task)
-    found = row_logits(model_of(task), task, data.evaluation[0], 0, CPU, tokens=40)
+    found = row_logits(model_of(task), data, data.evaluation[0], Setup(CPU), tokens=40)
     for row, (only,) in zip(data.evaluation[0].rows, found, strict=True):
         assert only.shape == (len(row["input_ids"]),) and bool((only > 50).all())

@@ -14,11 +14,12 @@ from tiny_bert import Toy, data_of, encoder, model_of
 from torch import Tensor, nn
 
 from obert_sweeps.schema import StageError
+from obert_sweeps.task.heads import Batch
 from obert_sweeps.train import gradients as module
-from obert_sweeps.train.batches import Batch, inputs
+from obert_sweeps.train.forward import Setup, inputs
 from obert_sweeps.train.gradients import GradientSource
 from obert_sweeps.train.grouped import GroupedGradients
-from obert_sweeps.worker_group import WorkerGroup
+from obert_sweeps.worker_group import ALONE, WorkerGroup
 
 CPU = torch.device("cpu")
 HEADS = ["classification", "regression", "span", "mlm"]
@@ -39,7 +40,8 @@ class Worker(WorkerGroup):
 
 def source(task: Toy, model: Any, seed: int = 3, **more: Any) -> GradientSource:
     more.setdefault("layers", encoder().prunable(model))
-    return GradientSource(model, task=task, data=data_of(task), device=CPU, seed=seed, **more)
+    setup = Setup(CPU, group=more.pop("group", ALONE))
+    return GradientSource(model, data=data_of(task), setup=setup, seed=seed, **more)
 
 
 def drawn(
@@ -70,7 +72,7 @@ def one_pass(model: nn.Module, task: Toy, batch: Batch, names: list[str]) -> dic
     """The oracle: autograd in float64 on a mini-batch as it was collated."""
     model = copy.deepcopy(model).double().eval().requires_grad_(True)
     batch = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
-    task.loss(model(**inputs(batch)), batch).backward()
+    task.head.loss(model(**inputs(batch)), batch).backward()
     return {name: model.get_submodule(name).weight.grad for name in names}  # type: ignore[misc]
 
 

@@ -15,7 +15,8 @@ from obert_sweeps.method.base import PruneStep
 from obert_sweeps.schema import PruningTimes, StageError
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.train import loop
-from obert_sweeps.train.loop import Timetable, train
+from obert_sweeps.train.loop import train
+from obert_sweeps.train.timetable import Timetable
 from obert_sweeps.worker_group import WorkerGroup
 
 
@@ -53,19 +54,20 @@ def test_a_pruning_step_is_told_the_target_the_workers_and_the_room_there_is(
         replace(TRAINING, pruning=PruningTimes(1, 2, 1, 0.3)), 0.6, method=Asking()
     )
     lines: list[str] = []
-    run.note, run.memory, run.scratch, run.group = lines.append, 2**20, tmp_path, WorkerGroup()
+    run.memory, run.scratch = 2**20, tmp_path
+    run.setup = replace(run.setup, note=lines.append, group=WorkerGroup())
     train(run, state)
     assert [(s.level, s.target, s.final) for s in asked] == [(0.3, 0.6, False), (0.6, 0.6, True)]
     for step in asked:
-        assert (step.memory, step.scratch, step.group) == (2**20, tmp_path, run.group)
+        assert (step.memory, step.scratch, step.group) == (2**20, tmp_path, run.setup.group)
     assert lines[0] == "from the method" and "30.00% asked for, 30.00% pruned" in lines[1]
 
 
 def test_of_many_pruning_steps_a_hundred_are_told_and_the_last() -> None:
     times = Timetable(1000, 100, {s: 0.5 for s in (*range(100, 900, 2), 987)}, {1000})
-    assert times.told == {*range(100, 900, 10), 987}
+    assert times.noted == {*range(100, 900, 10), 987}
     few = Timetable(90, 10, {10: 0.3, 50: 0.6}, {90})
-    assert few.told == {10, 50} and (few.target, few.last_pruning) == (0.6, 50)
+    assert few.noted == {10, 50} and (few.target, few.last_pruning) == (0.6, 50)
 
 
 def test_weights_that_are_not_finite_are_not_pruned_by() -> None:
@@ -116,7 +118,7 @@ def test_one_shot_prunes_and_evaluates_without_a_step_or_training_rows() -> None
     train(run, state)
     assert method.events == [("prune", 0.5, True)]
     assert [sorted(r) for r in records] == [["epoch", "metrics", "step", "time"]]
-    assert run.step.task.read == ["validation"]  # type: ignore[attr-defined]
+    assert run.data.task.read == ["validation"]  # type: ignore[attr-defined]
     for name, tensor in state.model.state_dict().items():
         layer = name.removesuffix(".weight")
         keep = state.masks.keep.get(layer)

@@ -15,6 +15,7 @@ from tiny_run import a_run
 from obert_sweeps.task.base import Features, Task
 from obert_sweeps.task.glue import Glue
 from obert_sweeps.train.evaluate import evaluate
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.train.outcome import outcome
 
 CPU = torch.device("cpu")
@@ -44,14 +45,14 @@ def came_to(task: Task, logits: list[list[float]]) -> dict[str, Any]:
         {"input_ids": [i], "token_type_ids": [0], "labels": LABELS[i]} for i in range(len(LABELS))
     ]
     splits = [Features(split, rows, LABELS) for split in task.evaluation_splits]
-    data: Any = SimpleNamespace(evaluation=splits, pad_token_id=0)
+    data: Any = SimpleNamespace(task=task, evaluation=splits, pad_token_id=0)
     run, state, _ = a_run()
-    state.metrics = evaluate(Fixed(logits), task, data, CPU)
-    return outcome("it", task, state, None, run.layers)
+    state.metrics = evaluate(Fixed(logits), data, Setup(CPU))
+    return outcome(task, state, None, run.layers)
 
 
 def logits_of(task: Glue, predicted: list[int]) -> list[list[float]]:
-    if task.head == "regression":
+    if task.head.name == "regression":
         return [[float(p)] for p in predicted]
     return [[1.0 if c == p else 0.0 for c in range(task.num_labels)] for p in predicted]
 
@@ -111,4 +112,4 @@ def test_one_split_that_differs_is_enough(project_root: Path) -> None:
         found = [(torch.tensor(row),) for row in logits_of(task, next(given))]
         state.metrics |= task.score(features, found)
         state.metrics[f"distinct_predictions/{features.split}"] = task.distinct_predictions(found)
-    assert "remark" not in outcome("it", task, state, None, run.layers)
+    assert "remark" not in outcome(task, state, None, run.layers)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from test_step import CPU, TRAINING, Penalty, step_of
-from tiny_bert import Toy, data_of, model_of
+from tiny_bert import Toy, batches_of, data_of, model_of
 from workers import run_workers
 
 from obert_sweeps.schema import Distillation, StageError
 from obert_sweeps.train.evaluate import row_logits
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.train.parallel import GradientSum, check_equal, share_rows
 from obert_sweeps.worker_group import ALONE, WorkerGroup
 
@@ -24,7 +25,7 @@ def train(group: WorkerGroup, head: str, hardness: float | None, steps: int) -> 
     gradient of a key's bias.
     """
     task = Toy(head=head, rows=28)
-    model, batches = model_of(task).double(), data_of(task, 9).batches
+    model, batches = model_of(task).double(), batches_of(task, 9)
     distill = None if hardness is None else Distillation(hardness, 2.0)
     training = replace(TRAINING, distill=distill, weight_decay=0.01)
     teacher = model_of(task, seed=9).double()
@@ -102,8 +103,9 @@ def evaluate_all(group: WorkerGroup) -> list[Any]:
     for head in ("classification", "regression", "span"):
         for rows in (13, 1):
             task = Toy(head=head, rows=rows)
-            features = data_of(task).evaluation[0]
-            found.append(row_logits(model_of(task), task, features, 0, CPU, tokens=40, group=group))
+            data = data_of(task)
+            setup = Setup(CPU, group=group)
+            found.append(row_logits(model_of(task), data, data.evaluation[0], setup, tokens=40))
     return found
 
 

@@ -6,13 +6,17 @@ import pytest
 import torch
 from tiny_bert import Toy, encoder, model_of
 
-from obert_sweeps.stage.train import work_of
 from obert_sweeps.train import machine
-from obert_sweeps.train.journal import Work, rates
-from obert_sweeps.train.state import Spent
+from obert_sweeps.train.cost import Spent, Work, rates, work_of
+from obert_sweeps.train.forward import Setup
+from obert_sweeps.worker_group import WorkerGroup
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SPENT = Spent(training=4.0, rows=80, tokens=1200, cells=1600)
+
+
+class Four(WorkerGroup):
+    size = 4
 
 
 def test_useful_operations_a_second_and_their_share_of_the_peak() -> None:
@@ -27,10 +31,10 @@ def test_a_token_takes_six_operations_for_each_weight_of_a_linear_layer() -> Non
     task = Toy()
     model = model_of(task)
     prunable = sum(layer.weight.numel() for layer in encoder().prunable(model).values())
-    assert work_of(model, CPU, "fp32", 1) == Work(6.0 * prunable)
+    assert work_of(model, Setup(CPU)) == Work(6.0 * prunable)
     language = model_of(Toy(head="mlm"))
     decoder = language.config.vocab_size * language.config.hidden_size
-    assert work_of(language, CPU, "fp32", 1) == Work(6.0 * (prunable + decoder))
+    assert work_of(language, Setup(CPU)) == Work(6.0 * (prunable + decoder))
 
 
 def test_peaks_are_those_of_the_card_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,4 +49,4 @@ def test_peaks_are_those_of_the_card_and_precision(monkeypatch: pytest.MonkeyPat
     assert peak("Some Other Card", "bf16") is None
     assert machine.peak_flops(CPU, "fp32") is None
     peak("NVIDIA A100", "bf16")
-    assert work_of(model_of(Toy()), GPU, "bf16", 4).peak == 4 * 312e12
+    assert work_of(model_of(Toy()), Setup(GPU, "bf16", Four())).peak == 4 * 312e12

@@ -12,7 +12,8 @@ from tiny_run import TRAINING, Diary, a_run
 
 from obert_sweeps.schema import PruningTimes, StageError
 from obert_sweeps.train.loop import train
-from obert_sweeps.train.state import State, seed_everything
+from obert_sweeps.train.seeds import seed_everything
+from obert_sweeps.train.state import State
 
 
 @pytest.mark.parametrize("at", [1, 4, 7])

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_bert import Toy, data_of, encoder, model_of
+from tiny_bert import Toy, batches_of, encoder, model_of
 
 from obert_sweeps.method.base import Method
 from obert_sweeps.schema import Distillation, LearningRatePiece, StageError, Training
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.train.adamax import Adamax
+from obert_sweeps.train.forward import Setup
 from obert_sweeps.train.optim import freeze, make_optimizer, set_learning_rate
+from obert_sweeps.train.state import State
 from obert_sweeps.train.step import Step
 from obert_sweeps.train.teacher import LiveTeacher
 
@@ -21,13 +23,25 @@ TRAINING = Training(epochs=1, batch_size=8, learning_rate=[LearningRatePiece(1, 
 CPU = torch.device("cpu")
 
 
-def step_of(model: Any, task: Toy, training: Training = TRAINING, **more: Any) -> Step:
-    method = more.pop("method", Method())
-    if isinstance(teacher := more.get("teacher"), torch.nn.Module):
-        more["teacher"] = LiveTeacher(teacher, task)
+def step_of(
+    model: Any,
+    task: Toy,
+    training: Training = TRAINING,
+    *,
+    method: Method | None = None,
+    teacher: Any = None,
+    micro_batch: int | None = None,
+    max_grad_norm: float = 0.0,
+    **setup: Any,
+) -> Step:
+    method = method or Method()
+    if isinstance(teacher, torch.nn.Module):
+        teacher = LiveTeacher(teacher, task.head)
     optimizer = make_optimizer(training, model, method.attach({}, Masks({})))
     set_learning_rate(optimizer, training.learning_rate, 0, 10)
-    return Step(model, task, optimizer, method, device=CPU, distill=training.distill, **more)
+    state = State(model, Masks({}), method, optimizer)
+    training = replace(training, max_grad_norm=max_grad_norm)
+    return Step(state, training, task.head, Setup(CPU, **setup), teacher, micro_batch)
 
 
 def gradients(step: Step, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -40,7 +54,7 @@ def gradients(step: Step, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
 @pytest.mark.parametrize("hardness", [None, 0.5, 1.0])
 def test_accumulation_equals_one_batch(head: str, hardness: float | None) -> None:
     task = Toy(head=head, rows=23)
-    batch = data_of(task, 23).batches(0)
+    batch = batches_of(task, 23)(0)
     distill = None if hardness is None else Distillation(hardness, 2.0)
     training = replace(TRAINING, batch_size=23, distill=distill)
     teacher = model_of(task, seed=9)
@@ -58,7 +72,7 @@ def test_accumulation_equals_one_batch(head: str, hardness: float | None) -> Non
 
 def test_hardness_mixes_the_two_losses() -> None:
     task = Toy(rows=9)
-    batch = data_of(task, 9).batches(0)
+    batch = batches_of(task, 9)(0)
     teacher = model_of(task, seed=9)
 
     def loss(hardness: float) -> float:
@@ -77,7 +91,7 @@ def test_with_hardness_one_labels_are_not_looked_at() -> None:
     weights = []
     for flip in (False, True):
         model = model_of(task)
-        batch = data_of(task, 9).batches(0)
+        batch = batches_of(task, 9)(0)
         if flip:
             batch["labels"] = 1 - batch["labels"]
         step = step_of(model, task, training, teacher=model_of(task, seed=9))
@@ -94,7 +108,7 @@ def test_the_teacher_is_in_eval_mode_and_stays_as_it_is() -> None:
     teacher = model_of(task, seed=9, dropout=0.5)
     before = {k: v.clone() for k, v in teacher.state_dict().items()}
     training = replace(TRAINING, distill=Distillation(1.0, 2.0))
-    batch = data_of(task, 9).batches(0)
+    batch = batches_of(task, 9)(0)
     losses = set()
     for seed in range(2):
         step = step_of(model_of(task), task, training, teacher=teacher)
@@ -113,7 +127,7 @@ def test_distillation_without_a_teacher_is_refused() -> None:
 
 def test_clipping_holds_the_norm_of_all_gradients_together() -> None:
     task = Toy(rows=9)
-    batch = data_of(task, 9).batches(0)
+    batch = batches_of(task, 9)(0)
 
     def flat(limit: float) -> torch.Tensor:
         step = step_of(model_of(task), task, max_grad_norm=limit)
@@ -144,7 +158,7 @@ class Penalty(Method):
 
 def test_a_methods_penalty_is_added_and_its_parameters_are_trained() -> None:
     task, method = Toy(rows=9), Penalty()
-    batch = data_of(task, 9).batches(0)
+    batch = batches_of(task, 9)(0)
     step = step_of(model_of(task), task, method=method)
     with_penalty = float(step(batch))
     assert with_penalty == pytest.approx(6 + float(step_of(model_of(task), task)(batch)), rel=1e-5)
@@ -208,7 +222,7 @@ def test_masks_hold_under_the_optimisers_momentum() -> None:
     model = model_of(task)
     layers = encoder().prunable(model)
     step = step_of(model, task)
-    batches = data_of(task, 8).batches
+    batches = batches_of(task, 8)
     masks = Masks(layers)
     for i in range(3):
         step(batches(i))  # momentum builds up for all weights
@@ -228,7 +242,7 @@ def test_frozen_parameters_do_not_move() -> None:
     freeze(model, ["word_embeddings", "encoder.layer.0."])
     before = {k: v.clone() for k, v in model.named_parameters()}
     step = step_of(model, task)
-    step(data_of(task, 9).batches(0))
+    step(batches_of(task, 9)(0))
     still = {k for k, v in model.named_parameters() if torch.equal(v, before[k])}
     assert still == {k for k in before if "word_embeddings" in k or "encoder.layer.0." in k}
     with pytest.raises(StageError, match="'embedings'"):
@@ -237,7 +251,7 @@ def test_frozen_parameters_do_not_move() -> None:
 
 def test_bf16_is_an_autocast_and_anything_else_refused() -> None:
     task = Toy(rows=9)
-    batch = data_of(task, 9).batches(0)
+    batch = batches_of(task, 9)(0)
     model = model_of(task)
     full = float(step_of(model_of(task), task)(batch))
     half = float(step_of(model, task, precision="bf16")(batch))
@@ -276,7 +290,7 @@ OUT_OF_MEMORY = [
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(error: Exception) -> None:
     task = Toy(rows=40)
-    batches = [data_of(task, 20).batches(i) for i in range(2)]  # the second sees the update
+    batches = [batches_of(task, 20)(i) for i in range(2)]  # the second sees the update
     plain = step_of(model_of(task), task)
     expected = [float(plain(batch)) for batch in batches]
     notes: list[str] = []
@@ -290,7 +304,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(error: Excepti
 
 def test_a_part_that_failed_leaves_nothing_in_the_gradients() -> None:
     task = Toy(rows=12)
-    batch = data_of(task, 12).batches(0)
+    batch = batches_of(task, 12)(0)
     wanted = gradients(step_of(model_of(task), task), batch)
 
     class Once(Small):
@@ -307,7 +321,7 @@ def test_a_part_that_failed_leaves_nothing_in_the_gradients() -> None:
 
 def test_memory_that_holds_no_row_is_a_failure_and_other_errors_are_not_taken_for_it() -> None:
     task = Toy(rows=4)
-    batch = data_of(task, 4).batches(0)
+    batch = batches_of(task, 4)(0)
     with pytest.raises(StageError, match="a single row"):
         step_of(Small(model_of(task), 0, OUT_OF_MEMORY[0]), task)(batch)
     other = Small(model_of(task), 0, RuntimeError("expected scalar type Float"))

@@ -12,8 +12,10 @@ from test_step import CPU, TRAINING, gradients, step_of
 from tiny_bert import Toy, data_of, model_of
 
 from obert_sweeps.schema import Distillation
-from obert_sweeps.train.batches import micro_batches
+from obert_sweeps.train.batches import Batches
 from obert_sweeps.train.evaluate import row_logits
+from obert_sweeps.train.forward import Setup
+from obert_sweeps.train.parts import micro_batches
 from obert_sweeps.train.teacher import (
     KnownLogits,
     LiveTeacher,
@@ -27,21 +29,24 @@ HEADS = ["classification", "regression", "span"]
 
 
 def known(task: Toy, teacher: Any, data: Any, file: Path) -> KnownLogits:
-    said = row_logits(teacher, task, data.train, 0, CPU, read=lambda out, _: task.logits(out))
-    save_logits(file, said, task.head == "span", "of these rows")
+    said = row_logits(
+        teacher, data, data.train, Setup(CPU), read=lambda out, _: task.head.logits(out)
+    )
+    save_logits(file, said, task.head.per_token, "of these rows")
     return load_logits(file, CPU)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_losses_and_gradients_are_those_of_the_teacher_itself(head: str, tmp_path: Path) -> None:
     task = Toy(head=head, rows=23)
-    teacher, data = model_of(task, seed=9, dropout=0.5), data_of(task, 7)
+    teacher, data = model_of(task, seed=9, dropout=0.5), data_of(task)
+    batches = Batches(data, 7, 0)
     training = replace(TRAINING, distill=Distillation(0.7, 2.0))
     cached = known(task, teacher, data, tmp_path / "logits.safetensors")
     for step_number, micro_batch in ((0, None), (2, 3), (3, None)):  # the last: two rows
-        batch = data.batches(step_number)
+        batch = batches(step_number)
         found = []
-        for source in (LiveTeacher(teacher, task), cached):
+        for source in (LiveTeacher(teacher, task.head), cached):
             step = step_of(model_of(task), task, training, teacher=source, micro_batch=micro_batch)
             found.append((float(step(batch)), gradients(step, batch)))
         assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
@@ -52,7 +57,8 @@ def test_losses_and_gradients_are_those_of_the_teacher_itself(head: str, tmp_pat
 @pytest.mark.parametrize("head", HEADS)
 def test_each_row_of_a_batch_gets_its_own_logits(head: str, tmp_path: Path) -> None:
     """Against logits that say which row and token they are of."""
-    data = data_of(Toy(head=head, rows=20), 6)
+    data = data_of(Toy(head=head, rows=20))
+    batches = Batches(data, 6, 0)
     lengths = [len(row["input_ids"]) for row in data.train.rows]
     said = [
         tuple(
@@ -63,8 +69,8 @@ def test_each_row_of_a_batch_gets_its_own_logits(head: str, tmp_path: Path) -> N
     ]
     save_logits(tmp_path / "said.safetensors", said, head == "span", "x")
     teacher = load_logits(tmp_path / "said.safetensors", CPU)
-    for step in range(data.batches.steps_per_epoch):
-        for part in micro_batches(data.batches(step), 4):
+    for step in range(batches.steps_per_epoch):
+        for part in micro_batches(batches(step), 4):
             for head_number, tensor in enumerate(teacher(part)):
                 for place, row in enumerate(part["rows"].tolist()):
                     expected = said[row][head_number]

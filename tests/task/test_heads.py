@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from obert_sweeps.train.distill import distillation_loss
+from obert_sweeps.task.heads import Classification, MaskedLanguage, Regression, Span
 
 
 def kl(teacher: np.ndarray, student: np.ndarray, temperature: float) -> float:
@@ -31,7 +31,7 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
 def test_classification_is_a_mean_over_rows(temperature: float) -> None:
     s, t = logits(3, 4), logits(3, 4, seed=1)
     rows = [kl(t[i].numpy(), s[i].numpy(), temperature) for i in range(3)]
-    found = distillation_loss((s,), (t,), temperature, "classification", MASK)
+    found = Classification().distillation_loss((s,), (t,), temperature, MASK)
     assert float(found) == pytest.approx(temperature**2 * np.mean(rows), rel=1e-5)
 
 
@@ -46,7 +46,7 @@ def test_spans_are_over_real_tokens_and_averaged_over_start_and_end(temperature:
         heads.append(temperature**2 * np.mean(rows))
     for tensor in s:
         tensor.requires_grad_()
-    found = distillation_loss(s, t, temperature, "span", MASK)
+    found = Span().distillation_loss(s, t, temperature, MASK)
     assert float(found.detach()) == pytest.approx(np.mean(heads), rel=1e-5)
     found.backward()
     for tensor in s:
@@ -59,17 +59,17 @@ def test_mlm_is_a_mean_over_real_tokens() -> None:
     s, t = logits(3, 5, 7), logits(3, 5, 7, seed=1)
     tokens = [kl(t[i, j].numpy(), s[i, j].numpy(), 5.5) for i, j in MASK.nonzero().tolist()]
     assert len(tokens) == 10
-    found = distillation_loss((s,), (t,), 5.5, "mlm", MASK)
+    found = MaskedLanguage().distillation_loss((s,), (t,), 5.5, MASK)
     assert float(found) == pytest.approx(5.5**2 * np.mean(tokens), rel=1e-5)
 
 
 def test_equal_logits_cost_nothing_in_any_head() -> None:
     same = logits(3, 5)
-    for head in ("classification", "span", "regression"):
-        assert float(distillation_loss((same,), (same,), 2.0, head, MASK)) == pytest.approx(0.0)
+    for head in (Classification(), Span(), Regression()):
+        assert float(head.distillation_loss((same,), (same,), 2.0, MASK)) == pytest.approx(0.0)
 
 
 def test_regression_pulls_towards_the_teacher() -> None:
     s, t = torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0], [7.0]])
-    found = distillation_loss((s,), (t,), 5.5, "regression", MASK[:2])
+    found = Regression().distillation_loss((s,), (t,), 5.5, MASK[:2])
     assert float(found) == pytest.approx((1 + 16) / 2)
