@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .catalogue.cell import Cell
-from .cost import capped, estimate
+from .cost import estimate
 from .deploy.check import check_benchmark
 from .identity import digest, identity
 from .known_logits import can_be_known, logits_stage
 from .link import AnyLink, DeployLink, Link
 from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
-from .schema import PruningTimes, RequestError, Stage
-from .sparsity.schedule import pruning_steps, step_of
+from .schema import RequestError, Stage
+from .train.check import check_fits
 
 if TYPE_CHECKING:
     from .plan import Planner
@@ -35,7 +34,7 @@ class Chain:
     def stage(self, role: str) -> str:
         """The id of a link's stage; its parents are made on the way."""
         planner, link = self.planner, self.links[role]
-        recipe, provenance = planner.composer.recipe(self.cell, link)
+        recipe, provenance = planner.composer.recipe(self.cell, role, link)
         seed = self.seed_of(link)
         parents = self.parents(role, link, recipe)
         self.note_assumed(role, provenance)
@@ -169,7 +168,8 @@ class Chain:
     ) -> Stage:
         planner = self.planner
         rows = planner.inputs.data_of(recipe["task"]).rows
-        check_pruning_fits(role, recipe, rows)
+        if "training" in recipe:
+            check_fits(f"stage '{role}' on {recipe['task']['name']}", recipe, rows, config)
         check_benchmark(role, recipe, config)
         gpus = gpus_of(planner.request.cluster) if uses_gpu(recipe) else 0.0
         workers = workers_of(planner.request.cluster, gpus) if divides(recipe) else 1
@@ -213,41 +213,6 @@ def dense_of(cell: Cell) -> Cell:
     return replace(
         cell, method="dense", pattern="dense", sparsity=0.0, schedule="dense", distill="none"
     )
-
-
-def check_pruning_fits(role: str, recipe: dict[str, Any], rows: dict[str, int]) -> None:
-    if "training" not in recipe:
-        return
-    training, sparsity = recipe["training"], recipe["sparsity"]
-    where = f"stage '{role}' on {recipe['task']['name']}"
-    if training["rewind"] is not None and not prunes_once_first(training["pruning"]):
-        raise RequestError(
-            f"{where} rewinds to {training['rewind']}, which comes after its only pruning step, at"
-            " the beginning. Set pruning.start and pruning.end to 0 and its intervals to null, or"
-            " rewind to null."
-        )
-    if training["pruning"] is None or sparsity["pattern"] == "dense":
-        return
-    train_rows = capped(rows.get("train", 0), training["max_train_rows"])
-    per_epoch = max(1, math.ceil(train_rows / training["batch_size"]))
-    total = step_of(training["epochs"], per_epoch)
-    try:
-        pruning_steps(PruningTimes(**training["pruning"]), sparsity["level"], per_epoch, total)
-    except RequestError as error:
-        raise RequestError(f"{where}: {error}") from error
-    if sparsity["pattern"] == "2of4" and recipe["method"].get("num_recomputations", 1) > 1:
-        raise RequestError(
-            f"{where}: a pruning step to 2of4 cannot be taken in parts, since there is no sparsity"
-            " between dense and 50 %. Use method.num_recomputations=1, or leave these cells out"
-            " with cells=."
-        )
-
-
-def prunes_once_first(pruning: dict[str, Any] | None) -> bool:
-    if pruning is None:
-        return False
-    intervals = (pruning["every"], pruning["every_steps"], pruning["until"])
-    return pruning["start"] == pruning["end"] == 0 and intervals == (None, None, None)
 
 
 def sparsity_label(sparsity: dict[str, Any]) -> str:

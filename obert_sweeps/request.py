@@ -6,6 +6,7 @@ surprise (sweeps, added keys, keys of a leaf that was not chosen) is refused wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -206,6 +207,7 @@ def _check_root(request: DictConfig) -> None:
             raise RequestError(
                 f"{key}={request[key]} is unknown. Use {key}={' or '.join(allowed)}."
             )
-    for key, value in request.preset.equal_budget.items():
-        if value <= 0:
-            raise RequestError(f"preset.equal_budget.{key}={value:g}: it must be above 0.")
+    for group in ("budget", "preset.equal_budget"):
+        for key, value in OmegaConf.select(request, group).items():
+            if value is not None and not 0 < value < math.inf:
+                raise RequestError(f"{group}.{key}={value:g}: it must be above 0.")

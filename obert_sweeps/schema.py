@@ -167,6 +167,12 @@ class Runtime:
     again: bool = False  # run although there is a result, from the beginning
 
 
+def role_group(role: str) -> str:
+    """The link of a schedule that a role is of: the rounds of a lottery ticket are all of one."""
+    name, _, number = role.rpartition("_")
+    return name if name and number.isdigit() else role
+
+
 @dataclass
 class Stage:
     """A node of the plan.

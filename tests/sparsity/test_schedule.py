@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obert_sweeps.schema import LearningRatePiece, PruningTimes, RequestError, Training
-from obert_sweeps.sparsity.schedule import cubic, learning_rate, pruning_steps, shorten, step_of
+from obert_sweeps.sparsity.schedule import (
+    check_pieces,
+    cubic,
+    learning_rate,
+    pruning_steps,
+    shorten,
+    step_of,
+)
 
 # methods.md 1.5: printed to four places
 PUBLISHED = [
@@ -269,14 +276,15 @@ def test_a_cycle_of_one_step_has_the_initial_rate():
 @pytest.mark.parametrize(
     "pieces",
     [
-        [],
         [LearningRatePiece(2, 1, 0), LearningRatePiece(2, 1, 0)],
         [LearningRatePiece(4, 1, 0, every=0)],
+        [LearningRatePiece(4, 1, -1)],
+        [LearningRatePiece(float("nan"), 1, 0)],
     ],
 )
 def test_impossible_pieces_are_refused(pieces):
     with pytest.raises(RequestError):
-        learning_rate(pieces, 5, 2)
+        check_pieces(pieces)
 
 
 # ---- shorten
