@@ -12,7 +12,7 @@ from .catalogue.tables import cells as catalogue_cells
 from .chain import Chain
 from .compose import Composer
 from .inputs import Blocked, Inputs
-from .request import Loaded
+from .request import OVERLAYS, Loaded
 from .resources import gpus_of, needs_gpu
 from .schema import RequestError, Stage
 from .selection import select
@@ -151,7 +151,7 @@ class Planner:
                 )
         for override in self.loaded.overrides:
             part = ".".join(override.key_or_group.split(".")[:3])
-            groups = ("stages", "task", "model", "equal_budget")
+            groups = (*OVERLAYS, "equal_budget")
             overlay = part.startswith(tuple(f"preset.{group}." for group in groups))
             if overlay and part not in self.composer.touched:
                 raise RequestError(

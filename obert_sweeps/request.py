@@ -27,6 +27,7 @@ from .schema import EqualBudget, RequestError
 CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
 CHAIN_GROUPS = ("schedule", "distill")  # only for table=0
 LEAF_GROUPS = CELL_GROUPS + CHAIN_GROUPS
+OVERLAYS = ("task", "model", "method", "stages")  # of a preset: by leaf, by link of a chain
 MARK = "leaf_"  # a key of Hydra's grammar must not begin with a digit, and 2of4 does
 
 
@@ -129,7 +130,7 @@ def read(overrides: list[str]) -> Loaded:
     choices, leaf_overrides = _sort(parsed)
     with hydra_session():
         try:
-            request = compose("config", overrides=overrides)
+            request = compose("config", overrides=[_as_hydra_takes(o) for o in parsed])
             loader = GlobalHydra.instance().config_loader()
             names = {g: loader.get_group_options(g) for g in LEAF_GROUPS}
             every = [f"+{g}@leaf.{g}.{MARK}{n}={n}" for g in LEAF_GROUPS for n in names[g]]
@@ -188,6 +189,18 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
                 f"{group}=… {first}"
             )
     return choices, keys
+
+
+def _as_hydra_takes(override: Override) -> str:
+    """An override in Hydra's words.
+
+    What a preset says of a leaf or a stage lies over that one's own keys, most of which it does not
+    name, and Hydra would refuse those without a `+`; a misspelt one is refused when it is merged.
+    """
+    line = str(override.input_line)
+    open_ended = override.key_or_group.startswith(tuple(f"preset.{part}." for part in OVERLAYS))
+    plain = not (override.is_add() or override.is_delete() or override.is_force_add())
+    return f"++{line}" if open_ended and plain else line
 
 
 def _explain(error: Exception) -> str:

@@ -75,16 +75,16 @@ def test_no_more_layers_are_kept_than_there_are() -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ([GRADUAL, "+preset.stages.dense.keep=bset"], "Say for instance preset.stages.dense.keep="),
-        ([GRADUAL, "+preset.stages.dense.optimizer=sgd"], "adamax"),
-        ([GRADUAL, "+preset.stages.transfer.distill=kd_t3"], "temperature: 2.0}"),
-        ([GRADUAL, "+preset.stages.upstream.level=2"], "preset.stages.upstream.level=0.9"),
-        ([GRADUAL, "+preset.stages.upstream.pruning.initial=1.5"], "between 0 and 1"),
-        ([GRADUAL, "+preset.stages.dense.keep_layers=9"], "the model has 2 layers"),
+        ([GRADUAL, "preset.stages.dense.keep=bset"], "Say for instance preset.stages.dense.keep="),
+        ([GRADUAL, "preset.stages.dense.optimizer=sgd"], "adamax"),
+        ([GRADUAL, "preset.stages.transfer.distill=kd_t3"], "temperature: 2.0}"),
+        ([GRADUAL, "preset.stages.upstream.level=2"], "preset.stages.upstream.level=0.9"),
+        ([GRADUAL, "preset.stages.upstream.pruning.initial=1.5"], "between 0 and 1"),
+        ([GRADUAL, "preset.stages.dense.keep_layers=9"], "the model has 2 layers"),
         ([GRADUAL, "budget.max_train_rows=0"], "budget.max_train_rows=0: it must be above 0"),
         ([GRADUAL, "budget.max_epochs=-1"], "above 0"),
         (
-            ["cells=t4/sst2/bert_base/lottery/90", "+preset.stages.round.precision=fp8"],
+            ["cells=t4/sst2/bert_base/lottery/90", "preset.stages.round.precision=fp8"],
             "stage 'round_",
         ),
         (
