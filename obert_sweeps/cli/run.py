@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from ..sweep.progress import Progress
 from ..to_run import to_run
 from ..tracker.base import Tracker
 from .answer import console, notice, print_json
+from .child import ChildDied, ask
 from .upload import Uploads
 
 
@@ -119,16 +117,12 @@ def check_leaves(stages: Sequence[Stage], allow_targets: list[str]) -> None:
     for stage in stages:
         for leaf in (stage.recipe[p] for p in ("task", "model", "method") if p in stage.recipe):
             leaves[json.dumps(leaf, sort_keys=True)] = leaf
-    asked = subprocess.run(
-        [sys.executable, "-m", "obert_sweeps.make"],
-        input=json.dumps({"leaves": list(leaves.values()), "allow_targets": allow_targets}),
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    if asked.returncode:
-        last = asked.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise RequestError(f"the leaves could not be checked: {last[0]}. See: obert-sweeps doctor")
-    faults = json.loads(asked.stdout)
+    said = json.dumps({"leaves": list(leaves.values()), "allow_targets": allow_targets})
+    try:
+        faults = json.loads(ask("-m", "obert_sweeps.make", said=said))
+    except ChildDied as died:
+        raise RequestError(
+            f"the leaves could not be checked: {died}. See: obert-sweeps doctor"
+        ) from died
     if faults:
         raise RequestError("\n".join(faults))
