@@ -12,7 +12,7 @@ from .identity import digest, identity
 from .known_logits import can_be_known, logits_stage
 from .link import AnyLink, DeployLink, Link
 from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
-from .schema import RequestError, Stage
+from .schema import RequestError, Stage, is_training
 from .train.check import check_fits
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Chain:
                 before = self.planner.stages[parents[part]].tags if part in parents else {}
                 if before.get("sparsity", "dense") != "dense":
                     return {key: before[key] for key in ("method", "sparsity")}
-        own = self.prunes(role) or "training" not in recipe
+        own = self.prunes(role) or not is_training(recipe)
         return {"method": self.cell.method if own else "dense", "sparsity": sparsity}
 
     def make(
@@ -168,7 +168,7 @@ class Chain:
     ) -> Stage:
         planner = self.planner
         rows = planner.inputs.data_of(recipe["task"]).rows
-        if "training" in recipe:
+        if is_training(recipe):
             check_fits(f"stage '{role}' on {recipe['task']['name']}", recipe, rows, config)
         check_benchmark(role, recipe, config)
         gpus = gpus_of(planner.request.cluster) if uses_gpu(recipe) else 0.0

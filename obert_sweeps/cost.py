@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .schema import Stage
+from .schema import Stage, is_training
 
 GPU_FLOPS = 82e12
 CPU_FLOPS = 5.7e10
@@ -59,7 +59,7 @@ def estimate(
     workers: int = 1,
 ) -> dict[str, float]:
     """Expected flops, seconds and bytes on disk of a stage."""
-    if "training" not in recipe:
+    if not is_training(recipe):
         return deployment(recipe, rows, config)
     training, task = recipe["training"], recipe["task"]
     tokens = tokens_of(task)

@@ -14,7 +14,7 @@ from .compose import Composer
 from .inputs import Blocked, Inputs
 from .request import OVERLAYS, Loaded
 from .resources import gpus_of, needs_gpu
-from .schema import RequestError, Stage
+from .schema import RequestError, Stage, is_training
 from .selection import select
 
 
@@ -105,7 +105,7 @@ class Planner:
         planned.stages = self.ancestry(planned.finals.values())
         first = chains[self.seeds[0]]
         recipes = {role: self.stages[i].recipe for role, i in first.made.items()}
-        *earlier, (_, last) = [(r, recipe) for r, recipe in recipes.items() if "training" in recipe]
+        *earlier, (_, last) = [item for item in recipes.items() if is_training(item[1])]
         planned.assumed = first.assumed
         planned.knobs = {
             **last,

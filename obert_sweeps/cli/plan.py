@@ -11,7 +11,7 @@ from ..amounts import duration, size
 from ..cost import Measured
 from ..plan import Plan, make_plan
 from ..request import Loaded
-from ..schema import Stage
+from ..schema import Stage, role_group
 from ..store import Store
 from ..to_run import to_run
 from .answer import console, print_json
@@ -93,7 +93,7 @@ def describe(plan: Plan, done: set[str], rates: Measured) -> dict[str, Any]:
 
 
 def show(document: dict[str, Any]) -> None:
-    totals = document["totals"]
+    totals, seeds = document["totals"], len(document["seeds"])
     out = console()
     by_gpu = totals["gpu_hours"] >= _TOLD_GPU_HOURS
     spent = "GPU-hours" if by_gpu else "time"
@@ -111,7 +111,7 @@ def show(document: dict[str, Any]) -> None:
         )
     out.print(table)
     out.print(
-        f"\n{totals['cells']} cells, {len(document['seeds'])} seed(s), preset {document['preset']}: "
+        f"\n{totals['cells']} cells, {seeds} seed(s), preset {document['preset']}: "
         f"{totals['stages']} stages ({totals['stages_without_sharing']} without sharing), "
         f"{totals['finished']} done.\n"
         f"Compared {document['comparison']}.\n"
@@ -135,7 +135,7 @@ def by_kind(stages: list[dict[str, Any]], by_gpu: bool) -> list[list[str]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for stage in stages:
         tags = stage["tags"]
-        groups.setdefault((tags["role"], tags["model"]), []).append(stage)
+        groups.setdefault((role_group(tags["role"]), tags["model"]), []).append(stage)
     return [
         [
             role,

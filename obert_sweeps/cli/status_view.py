@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..amounts import duration, size
+from ..schema import role_group
 from .answer import console
 
 LISTED = 40  # stages; of more, those that are done or waiting are counted by kind
@@ -60,7 +61,7 @@ def by_kind(document: Mapping[str, Any]) -> Table:
     table = Table("kind of stage", *states, box=None)
     kinds: dict[str, dict[str, int]] = {}
     for row in document["stages"]:
-        of_kind = kinds.setdefault(row["kind"], dict.fromkeys(states, 0))
+        of_kind = kinds.setdefault(role_group(row["kind"]), dict.fromkeys(states, 0))
         of_kind[row["state"]] += 1
     for kind, counts in kinds.items():
         table.add_row(kind, *(str(count or "") for count in counts.values()))

@@ -100,13 +100,6 @@ def dense_stages(
     return list(found)
 
 
-def kind_of(stage: Stage) -> str:
-    """A stage's part in its chain; the rounds of a lottery ticket are one kind."""
-    role = stage.tags.get("role") or str(stage.recipe.get("kind", ""))
-    name, _, number = role.rpartition("_")
-    return name if name and number.isdigit() else role
-
-
 def measure(cell_plan: CellPlan, plan: PlanView, store: StoreView) -> Measured:
     """Read a cell's final stages; a seed without a result has failed if any of its stages has."""
     measured = Measured()

@@ -189,7 +189,7 @@ class Progress:
         """'dense 4/10, gradual 0/7': ended, of the kinds of stage that have not all ended."""
         kinds: dict[str, list[bool]] = {}
         for name, stage in self._stages.items():
-            kinds.setdefault(stage.tags.get("role", "stage"), []).append(name in self._ended)
+            kinds.setdefault(stage.role_group, []).append(name in self._ended)
         left = [f"{k} {sum(ended)}/{len(ended)}" for k, ended in kinds.items() if not all(ended)]
         more = f" and {len(left) - _KINDS} more kinds" if len(left) > _KINDS else ""
         return ", ".join(left[:_KINDS]) + more
