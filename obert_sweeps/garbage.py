@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from .ancestry import with_ancestors
 from .place import FolderPlace
-from .plan import Plan, with_ancestors
+from .plan import Plan
 from .store import StageFolder, Store
 
 _ON_THIS_MACHINE = {
@@ -50,7 +51,7 @@ def find(plan: Plan, store: Store) -> list[Garbage]:
     cell is blocked it is not known what it would need: then no other request's stages are listed.
     """
     running = held(store)
-    used = with_ancestors(running, lambda stage: _recorded(stage, store).get("parents", {}))
+    used = set(with_ancestors(running, lambda stage: _parents(stage, store)))
     used |= {record["stages"][-1] for record in store.cells() if record.get("stages")}
     known = not any(cell.blocked for cell in plan.selected())
     found: list[Garbage] = []
@@ -110,6 +111,10 @@ def _of_stage(stage: str, plan: Plan, store: Store, known: bool) -> Iterator[Gar
 
 def _model(folder: StageFolder) -> list[str]:
     return [made for made in ("model", "logits") if folder.has_folder(made)]
+
+
+def _parents(stage: str, store: Store) -> list[str]:
+    return list(_recorded(stage, store).get("parents", {}).values())
 
 
 def _recorded(stage: str, store: Store) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def describe(plan: Plan, done: set[str], rates: Measured) -> dict[str, Any]:
     """The plan as a document. A stage's `cost.seconds` is by what was measured, where it was."""
     wanted = plan.wanted()
     pending = [s for s in wanted if s.id not in done]
-    by_rate = {s.id: seconds for s in pending if (seconds := rates.seconds_of(s)) is not None}
+    by_rate = {s.id: known for s in pending if (known := rates.seconds_of(s)) is not None}
     seconds = {s.id: by_rate.get(s.id, s.cost["seconds"]) for s in wanted}
     users = Counter(i for c in plan.selected() for i in c.stages)
     return {

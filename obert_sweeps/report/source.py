@@ -8,6 +8,7 @@ from math import isfinite
 from statistics import fmean
 from typing import Any, Protocol
 
+from ..ancestry import with_ancestors
 from ..catalogue.cell import Cell
 from ..schema import Stage
 
@@ -65,18 +66,7 @@ class Measured:
 
 def ancestors(stage_id: str, stages: Mapping[str, Stage]) -> list[str]:
     """The stage and all it needs, parents first, each once."""
-    seen: dict[str, None] = {}
-    pending = [(stage_id, False)]
-    while pending:
-        current, expanded = pending.pop()
-        if current in seen:
-            continue
-        if expanded or current not in stages:
-            seen[current] = None
-            continue
-        pending.append((current, True))
-        pending += [(parent, False) for parent in stages[current].parents.values()]
-    return list(seen)
+    return with_ancestors([stage_id], lambda i: stages[i].parents.values() if i in stages else ())
 
 
 def dense_stages(

@@ -35,16 +35,12 @@ def check_values(training: Mapping[str, Any], where: str, key: str) -> None:
     for name, value in _flat(training):
         if value is None:
             continue
-        if name in WORDS and value not in WORDS[name]:
-            needed, instance = " or ".join(WORDS[name]), WORDS[name][0]
-        elif needed := _needed(name, value):
-            instance = str(max(1, AT_LEAST.get(name, 1)))
-        else:
-            continue
-        raise RequestError(
-            f"{where} has {name}={value}, and it must be {needed}. Say for instance"
-            f" {key}.{name}={instance}"
-        )
+        if needed := _needed(name, value):
+            instance = WORDS[name][0] if name in WORDS else max(1, AT_LEAST.get(name, 1))
+            raise RequestError(
+                f"{where} has {name}={value}, and it must be {needed}. Say for instance"
+                f" {key}.{name}={instance}"
+            )
     try:
         check_pieces([LearningRatePiece(**piece) for piece in training["learning_rate"]])
         if training["epochs"] and not training["learning_rate"]:
@@ -65,7 +61,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _needed(name: str, value: Any) -> str | None:
-    """What a value must be that is to be a number, if it is not."""
+    """What a value must be, if it is not."""
+    if name in WORDS:
+        return None if value in WORDS[name] else " or ".join(WORDS[name])
     if isinstance(value, str):
         return "a number" if name in AT_LEAST or name in ABOVE else None
     if not math.isfinite(value):
