@@ -158,6 +158,15 @@ class Measured:
         return START_SECONDS + stage.cost["flops"] / rate / stage.workers
 
 
+def seconds_left(stage: Stage, record: dict[str, Any] | None) -> float | None:
+    """Of a running stage, by its last record; None where that does not tell."""
+    rate = (record or {}).get("samples_per_second")
+    batch = stage.recipe.get("training", {}).get("batch_size")
+    if not record or not rate or not batch:
+        return None
+    return float((record["steps"] - record["step"]) * batch / rate)
+
+
 def _likes(stage: Stage) -> tuple[str, str, str]:
     tags = stage.tags
     return str(stage.recipe.get("kind")), tags.get("model", ""), tags.get("task", "")

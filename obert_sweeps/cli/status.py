@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+from ..cost import seconds_left
 from ..plan import Plan, make_plan
 from ..request import Loaded
 from ..schema import RequestError, Stage
@@ -88,17 +89,8 @@ def row_of(stage: Stage, store: Store) -> dict[str, Any]:
     row: dict[str, Any] = {"id": stage.id, "name": stage.name, "kind": kind}
     row |= {"planned_seconds": planned, **state_of(store, stage.id)}
     if row["state"] == "running":
-        row["seconds_left"] = seconds_left(row.get("progress") or {}, stage)
+        row["seconds_left"] = seconds_left(stage, row["progress"])
     return row
-
-
-def seconds_left(progress: dict[str, Any], stage: Stage) -> float | None:
-    """Of a running stage, from its last record; None where that does not tell."""
-    rate = progress.get("samples_per_second")
-    batch = (stage.recipe.get("training") or {}).get("batch_size")
-    if not rate or not batch:
-        return None
-    return float((progress["steps"] - progress["step"]) * batch / rate)
 
 
 def work_left(stages: list[dict[str, Any]]) -> float | None:
