@@ -34,13 +34,9 @@ class Garbage:
 
 
 def held(store: Store) -> dict[str, str]:
-    """Stage -> who runs it, as far as a look can tell: not known to be stale is held."""
-    found = {}
-    for stage in store.ids():
-        state = store.folder(stage).lease_state()
-        if state is not None and state.stale is not True:
-            found[stage] = f"{state.owner}, process {state.pid} on {state.host}"
-    return found
+    """Stage -> who runs it, as far as a look can tell."""
+    holders = {stage: store.folder(stage).holder() for stage in store.ids()}
+    return {stage: str(holder) for stage, holder in holders.items() if holder is not None}
 
 
 def find(plan: Plan, store: Store) -> list[Garbage]:
@@ -70,8 +66,7 @@ def free(item: Garbage, store: Store) -> None:
         FolderPlace(store.root).remove(item.what)
         return
     folder = store.folder(item.stage)
-    state = folder.lease_state()
-    if state is not None and state.stale is not True:
+    if folder.holder() is not None:
         return
     if item.what == "model":
         folder.free_folder("model")

@@ -120,11 +120,9 @@ def state_of(store: Store, stage_id: str) -> dict[str, Any]:
         seconds = float((result.get("cost") or {}).get("seconds") or 0.0)
         row |= {"state": "done", "status": result["status"], "seconds": seconds}
         return row | {"metrics": result["metrics"]}
-    lease = folder.lease_state()
-    last = folder.last_record()
-    if lease is not None and not lease.stale:
-        holder = f"{lease.owner}, process {lease.pid} on {lease.host}"
-        return row | {"state": "running", "holder": holder, "progress": last}
+    holder, last = folder.holder(), folder.last_record()
+    if holder is not None:
+        return row | {"state": "running", "holder": str(holder), "progress": last}
     failure = folder.read_json("failure.json")
     if failure is not None:
         return row | {

@@ -73,8 +73,7 @@ class Ledger:
                 self.frontier.finished(name)
                 self._finished(name)
                 continue
-            state = self.store.folder(name).lease_state()
-            if state is None or state.stale:
+            if self.store.folder(name).holder() is None:
                 self.frontier.let_go(name)
 
     def _finished(self, name: str) -> None:
