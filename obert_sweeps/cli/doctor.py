@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ..plan import make_plan
 from ..request import Loaded
 from ..schema import RequestError
 from ..store import Store
-from .answer import console, print_json
+from .answer import answer, console
 from .child import ChildDied, ask
 
 NEEDED = ("torch", "transformers", "datasets", "ray", "hydra-core", "wandb", "torchmetrics")
@@ -38,15 +39,16 @@ def main(loaded: Loaded) -> int:
         ray_sessions(),
     ]
     document = {"ok": all(c["ok"] for c in checks), "checks": checks}
-    if loaded.request.format == "json":
-        print_json(document)
-    else:
-        table = Table("", "what", "found", "fix", box=None)
-        for check in checks:
-            mark = "!!" if not check["ok"] else "--" if check["mend"] else "ok"
-            table.add_row(mark, check["what"], check["found"], check["mend"])
-        console().print(table)
+    answer(loaded, document, show)
     return 0 if document["ok"] else 1
+
+
+def show(document: Mapping[str, Any]) -> None:
+    table = Table("", "what", "found", "fix", box=None)
+    for row in document["checks"]:
+        mark = "!!" if not row["ok"] else "--" if row["mend"] else "ok"
+        table.add_row(mark, row["what"], row["found"], row["mend"])
+    console().print(table)
 
 
 def check(what: str, ok: bool, found: str, mend: str = "") -> dict[str, Any]:

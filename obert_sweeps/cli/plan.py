@@ -14,19 +14,17 @@ from ..request import Loaded
 from ..schema import Stage, role_group
 from ..store import Store
 from ..to_run import to_run
-from .answer import console, print_json
+from .answer import answer, by_reason, console
+from .settings import store_of
 
 _TOLD_GPU_HOURS = 0.01  # a plan of fewer is for a CPU
 
 
 def main(loaded: Loaded) -> int:
     plan = make_plan(loaded)
-    store = Store(str(loaded.request.store))
+    store = store_of(loaded)
     document = describe(plan, finished(plan, store), measured(store))
-    if loaded.request.format == "json":
-        print_json(document)
-    else:
-        show(document)
+    answer(loaded, document, show)
     return 1 if any(c.blocked for c in plan.selected()) else 0
 
 
@@ -118,16 +116,9 @@ def show(document: dict[str, Any]) -> None:
         f"To do: about {hours}{duration(totals['seconds'])} one after another here, {how}; "
         f"{size(totals['disk_bytes'])} of results, checkpoints and data apart."
     )
-    for reason, ids in blocked_by_reason(document).items():
+    blocked = [(c["blocked"], c["id"]) for c in document["cells"] if c["blocked"]]
+    for reason, ids in by_reason(blocked).items():
         out.print(f"blocked, {len(ids)} cells: {reason}\n  {' '.join(ids)}")
-
-
-def blocked_by_reason(document: dict[str, Any]) -> dict[str, list[str]]:
-    reasons: dict[str, list[str]] = {}
-    for cell in document["cells"]:
-        if cell["blocked"]:
-            reasons.setdefault(cell["blocked"], []).append(cell["id"])
-    return reasons
 
 
 def by_kind(stages: list[dict[str, Any]], by_gpu: bool) -> list[list[str]]:

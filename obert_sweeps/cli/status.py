@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 from ..cost import seconds_left
 from ..plan import Plan, make_plan
 from ..request import Loaded
-from ..schema import RequestError, Stage
+from ..schema import Stage
 from ..store import Store
-from .answer import console, print_json
-from .status_view import detail, show
+from .answer import answer
+from .settings import store_of
+from .status_view import show, show_stage
 
 LOG_LINES = 20
 
 
 def main(loaded: Loaded) -> int:
-    store = Store(str(loaded.request.store))
+    store = store_of(loaded)
     if loaded.request.stage is not None:
-        return one_stage(loaded, store, find_stage(store, str(loaded.request.stage)))
+        answer(loaded, one_stage(store, store.id_of(str(loaded.request.stage))), show_stage)
+        return 0
     plan = make_plan(loaded)
     document = describe(plan, store)
-    if loaded.request.format == "json":
-        print_json(document)
-    else:
-        show(document)
+    answer(loaded, document, show)
     bad = any(s["state"] == "failed" for s in document["stages"]) or any(
         c["state"] == "blocked" for c in document["cells"]
     )
     return 1 if bad else 0
-
-
-def find_stage(store: Store, prefix: str) -> str:
-    """The stage in the store whose id starts so.
-
-    Raises RequestError where none or several do.
-    """
-    found = [i for i in store.ids() if i.startswith(prefix)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise RequestError(
-            f"no stage in {store.address} has an id that starts with '{prefix}'. "
-            "See the ids with: obert-sweeps status"
-        )
-    raise RequestError(
-        f"'{prefix}' fits {len(found)} stages: {', '.join(found[:5])} … Give more of it."
-    )
 
 
 def describe(plan: Plan, store: Store) -> dict[str, Any]:
@@ -137,29 +117,17 @@ def worst(states: list[str]) -> str:
     return next((s for s in ("failed", "blocked", "running", "waiting") if s in states), "done")
 
 
-def one_stage(loaded: Loaded, store: Store, stage_id: str) -> int:
+def one_stage(store: Store, stage_id: str) -> dict[str, Any]:
     folder = store.folder(stage_id)
     stage = folder.read_json("stage.json") or {}
-    tail = folder.log_tail(LOG_LINES)
-    document = {
+    return {
         "id": stage_id,
         "name": stage.get("name", ""),
         **state_of(store, stage_id),
         "parents": stage.get("parents", {}),
         "recipe": stage.get("recipe", {}),
         "seed": stage.get("seed"),
-        "log_tail": tail,
+        "log_tail": folder.log_tail(LOG_LINES),
         "replay": f"obert-sweeps replay stage={stage_id[:8]} store={store.address}",
         "read_at": time.time(),
     }
-    if loaded.request.format == "json":
-        print_json(document)
-        return 0
-    out = console()
-    out.print(f"{stage_id}  {document['name']}\n{document['state']}  {detail(document)}")
-    for role, parent in document["parents"].items():
-        out.print(f"{role:<8} {parent}")
-    out.print(json.dumps(document["recipe"], indent=2), soft_wrap=True)
-    out.print("\n".join(tail), soft_wrap=True)
-    out.print(f"again, in this process: {document['replay']}")
-    return 0
