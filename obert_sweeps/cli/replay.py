@@ -9,7 +9,7 @@ from typing import Any
 from ..request import Loaded
 from ..schema import RequestError, Stage
 from ..store import Store
-from ..sweep.workers import runtime_of as own_runtime
+from ..sweep.attempt import own_runtime
 from .answer import answer, console, notice
 from .settings import runtime_of, store_of
 

@@ -10,7 +10,7 @@ from ..schema import RequestError, Stage
 from ..store import Store
 from ..to_run import to_run
 from .events import Event, OnEvent
-from .searcher import Frontier
+from .frontier import Frontier
 
 
 class Ledger:

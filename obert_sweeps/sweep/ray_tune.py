@@ -21,13 +21,13 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from ..schema import Interrupted, Runtime
+from .attempt import RUN_STAGE, carry_out, own_runtime
 from .demand import bundle, check_demand, most_at_once
-from .helpers import Helpers
 from .ledger import Ledger
+from .rank_workers import RankWorkers
 from .ray_session import environment, session
 from .room import Room, shape_of
 from .signals import on_stop
-from .workers import RUN_STAGE, carry_out, runtime_of
 
 _MOST_STARTING = 16  # processes that start at once, of stages that ask for the same
 
@@ -88,7 +88,7 @@ class _Run:
 class StageTrial(tune.Trainable):
     """A worker process. One step is one stage; a reused process takes the next stage's config.
 
-    Of a stage with several workers it is rank 0, and the others are its helpers.
+    Of a stage with several workers it is rank 0, and the others are its actors.
     """
 
     def setup(
@@ -99,7 +99,7 @@ class StageTrial(tune.Trainable):
     ) -> None:
         self._stages = stages or {}
         self._run_stage = run_stage
-        self._helpers = Helpers()
+        self._workers = RankWorkers()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         return True
@@ -109,12 +109,12 @@ class StageTrial(tune.Trainable):
         if stage["workers"] == 1:
             outcome = carry_out(stage, runtime, self._run_stage)
         else:
-            with self._helpers.group(stage, runtime, self._run_stage) as group:
+            with self._workers.group(stage, runtime, self._run_stage) as group:
                 outcome = carry_out(stage, runtime, self._run_stage, group)
         return {"done": True, "outcome": json.dumps(outcome)}
 
     def cleanup(self) -> None:
-        self._helpers.end()
+        self._workers.end()
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -215,7 +215,7 @@ def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: st
     run = _Run(ledger, int(cluster.get("max_failures", 3)))
     runtime = replace(runtime, store=store.address)  # a worker may have another working directory
     payload = {
-        stage.id: json.dumps([stage.as_dict(), asdict(runtime_of(stage, runtime))])
+        stage.id: json.dumps([stage.as_dict(), asdict(own_runtime(stage, runtime))])
         for stage in todo
     }
     max_concurrent = cluster.get("max_concurrent")
