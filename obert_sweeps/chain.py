@@ -13,9 +13,9 @@ from .deploy.check import check_benchmark
 from .identity import digest, identity
 from .inputs import Blocked, Inputs
 from .known_logits import can_be_known, logits_stage
-from .link import AnyLink, DeployLink, Link
+from .link import AnyLink
 from .request import Loaded
-from .resources import asks_once, divides, gpus_of, needs_gpu, uses_gpu, workers_of
+from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
 from .schema import RequestError, Stage, is_training
 from .train.check import check_fits
 
@@ -52,7 +52,7 @@ class Chains:
         """A schedule's chain for a cell; without what needs a GPU where there is none."""
         links, notes = self.composer.links(schedule, cell)
         if not gpus_of(self.request.cluster):
-            links = {role: link for role, link in links.items() if not needs_gpu(link)}
+            links = {role: link for role, link in links.items() if not link.needs_gpu}
         chain = Chain(self, cell, links, notes, seed)
         chain.stage(chain.last)
         return chain
@@ -104,8 +104,8 @@ class Chain:
         self.note_assumed(link, provenance)
         origin = chains.inputs.weights_of(recipe["model"])
         data = chains.inputs.data_of(recipe["task"])
-        rewinds = isinstance(link, Link) and link.rewind is not None
-        loads = "start" not in parents or (rewinds and "rewind" not in parents)
+        rewinds_to_checkpoint = link.rewind is not None and "rewind" not in parents
+        loads = "start" not in parents or rewinds_to_checkpoint
         weights = origin["fingerprint"] if loads else None
         hashed = identity(recipe, seed, parents, data.fingerprint, weights)
         stage_id = self.ids[role] = digest(hashed)
@@ -149,29 +149,29 @@ class Chain:
 
     def seed_of(self, link: AnyLink) -> int:
         """Upstream models are made once: they take base_seed unless vary=all."""
-        upstream = isinstance(link, Link) and link.task != "cell"
-        if upstream and self.chains.request.vary == "result":
+        if link.task != "cell" and self.chains.request.vary == "result":
             return int(self.chains.request.base_seed)
         return self.seed
 
     def parents(self, role: str, link: AnyLink, recipe: dict[str, Any]) -> dict[str, str]:
-        if isinstance(link, DeployLink):
-            start = {"start": self.stage(link.start)}
-            return start | ({"against": self.against(link.against)} if link.against else {})
-        named = {"start": link.start, "masks": link.masks, "rewind": link.rewind}
-        if recipe["training"]["distill"] is not None:
-            named["teacher"] = link.teacher
-            if link.teacher is None:
-                raise RequestError(
-                    f"stage '{role}' of schedule '{self.notes['schedule']}' distils but names no "
-                    "teacher. Use distill=none, or give the stage a teacher."
-                )
-        found = {part: self.reference(name) for part, name in named.items() if name}
+        named = link.parents()
+        if is_training(recipe) and recipe["training"]["distill"] is None:
+            named.pop("teacher", None)
+        elif is_training(recipe) and link.teacher is None:
+            raise RequestError(
+                f"stage '{role}' of schedule '{self.notes['schedule']}' distils but names no "
+                "teacher. Use distill=none, or give the stage a teacher."
+            )
+        found = {part: self.reference(name) for part, name in named.items()}
+        if link.against is not None:
+            found["against"] = self.against(link.against)
         return {part: stage for part, stage in found.items() if stage}
 
     def reference(self, name: str) -> str | None:
         """The stage that a link's word for one means; None: the model's own checkpoint."""
         chains, request = self.chains, self.chains.request
+        if name in self.links:
+            return self.stage(name)
         if name == "checkpoint":
             return None
         if name == "dense":
@@ -182,12 +182,10 @@ class Chain:
             if schedule is None:
                 return None
             return chains.new(dense_of(self.cell), schedule, self.seed).final
-        if name not in self.links:
-            raise RequestError(
-                f"schedule '{self.notes['schedule']}' starts from '{name}', which is none of its "
-                f"stages ({', '.join(self.links)}), nor checkpoint, pretrained or dense."
-            )
-        return self.stage(name)
+        raise RequestError(
+            f"schedule '{self.notes['schedule']}' starts from '{name}', which is none of its "
+            f"stages ({', '.join(self.links)}), nor checkpoint, pretrained or dense."
+        )
 
     def against(self, name: str) -> str:
         """The stage of the model that a deployed one is compared with (see DeployLink)."""
@@ -199,7 +197,7 @@ class Chain:
 
     def note_assumed(self, link: AnyLink, provenance: dict[str, Any]) -> None:
         self.assumed |= self.notes["assumed"]
-        if of_cells_method(link):
+        if link.method == "cell":
             for key, why in provenance["method_assumed"].items():
                 self.assumed[f"method.{key}"] = why
 
@@ -207,7 +205,7 @@ class Chain:
         self, role: str, link: AnyLink, recipe: dict[str, Any], parents: dict[str, str]
     ) -> dict[str, str]:
         """What people call a stage by: also by which method and how far its model is pruned."""
-        own = of_cells_method(link) or not is_training(recipe)
+        own = link.method == "cell" or not is_training(recipe)
         method = self.cell.method if own else "dense"
         sparsity = sparsity_label(recipe["sparsity"])
         if sparsity == "dense":  # what follows a pruning stage keeps its masks
@@ -222,11 +220,6 @@ class Chain:
             "sparsity": sparsity,
             "role": role,
         }
-
-
-def of_cells_method(link: AnyLink) -> bool:
-    """Whether a link prunes by the cell's own method."""
-    return isinstance(link, Link) and link.method == "cell"
 
 
 def stage_name(tags: dict[str, str], seed: int) -> str:

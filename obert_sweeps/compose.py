@@ -7,7 +7,7 @@ method, the preset, the user's overrides, the budget.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .catalogue.cell import Cell
 from .cost import capped
 from .link import AnyLink, DeployLink, Link, at_equal_budget, in_rounds
 from .request import OVERLAYS, Loaded, first_line
-from .schema import Benchmark, EqualBudget, RequestError, Training, role_group
+from .schema import Benchmark, EqualBudget, RequestError, role_group
 from .sparsity.schedule import shorten
 from .train.check import check_values
 
@@ -227,7 +227,7 @@ class Composer:
         return f"{'schedule' if own else 'preset'}.stages.{written}"
 
     def training_of(self, cell: Cell, link: Link, where: str, key: str) -> dict[str, Any]:
-        training = Training(**{f.name: getattr(link, f.name) for f in fields(Training)})
+        training = link.training()
         if link.distill == "cell":
             training.distill = self.distill_of(cell)
         budget = self.request.budget

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .link import AnyLink, DeployLink
 from .schema import RequestError, is_training
 
 
@@ -38,10 +37,6 @@ def gpus_of(cluster: Any) -> float:
     if asked == "auto":
         return 1.0 if Path("/dev/nvidia0").exists() else 0.0
     return float(asked)
-
-
-def needs_gpu(link: AnyLink) -> bool:
-    return isinstance(link, DeployLink) and link.benchmark is not None and link.benchmark.gpu
 
 
 def workers_of(cluster: Any, gpus: float) -> int:
