@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .request import Loaded, conf_dir, first_line
+from .request import Loaded, conf_dir, first_line, shipped
 from .schema import RequestError
 
 _PLAIN = re.compile(r"[\w.,:/@%+=~-]+")  # what needs no quotes in Slurm, YAML or a shell
@@ -144,7 +144,7 @@ def render(loaded: Loaded) -> str:
         "bin": str(Path(launch.environment or sys.prefix).absolute() / "bin"),
     }
     environment = Environment(
-        loader=FileSystemLoader(templates()),
+        loader=FileSystemLoader(shipped("launchers")),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -152,13 +152,6 @@ def render(loaded: Loaded) -> str:
     )
     environment.filters |= {"sh": shlex.quote, "yaml": _yaml}
     return environment.get_template(launch.file).render(values)
-
-
-def templates() -> Path:
-    """The folder of templates: inside an installed package, else beside it."""
-    package = Path(__file__).resolve().parent
-    inside = package / "launchers"
-    return inside if inside.is_dir() else package.parent / "launchers"
 
 
 def _launch_of(loaded: Loaded) -> Launch:

@@ -84,11 +84,15 @@ class Request:
     leaf: dict[str, Any] = field(default_factory=dict)  # filled by compose, not by people
 
 
-def conf_dir() -> Path:
-    """The configuration folder: inside an installed package, else beside it."""
+def shipped(folder: str) -> Path:
+    """A folder that comes with the program: inside an installed package, else beside it."""
     package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+    inside = package / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def conf_dir() -> Path:
+    return shipped("conf")
 
 
 def register_schema() -> None:
