@@ -162,7 +162,7 @@ class Composer:
         if link.level is not None and not 0 < link.level < 1:
             raise RequestError(
                 f"{where} has level={link.level:g}: it is the share of prunable weights that go,"
-                f" between 0 and 1. Say for instance {key}.level=0.9"
+                f" between 0 and 1. For instance: {key}.level=0.9"
             )
         training = self.training_of(cell, link, where, key)
         check_values(training, where, key)
@@ -246,7 +246,7 @@ class Composer:
         ):
             raise RequestError(
                 f"{where} has distill={distill}: it is cell, null, or a hardness and a temperature."
-                f" Say for instance '{key}.distill={{hardness: 1.0, temperature: 2.0}}'"
+                f" For instance: '{key}.distill={{hardness: 1.0, temperature: 2.0}}'"
             )
         if distill is not None and distill["hardness"] == 0:
             plain["distill"] = None

@@ -38,7 +38,7 @@ def check_values(training: Mapping[str, Any], where: str, key: str) -> None:
         if needed := _needed(name, value):
             instance = WORDS[name][0] if name in WORDS else max(1, AT_LEAST.get(name, 1))
             raise RequestError(
-                f"{where} has {name}={value}, and it must be {needed}. Say for instance"
+                f"{where} has {name}={value}, and it must be {needed}. For instance:"
                 f" {key}.{name}={instance}"
             )
     try:
@@ -49,7 +49,7 @@ def check_values(training: Mapping[str, Any], where: str, key: str) -> None:
         example = (
             f"{key}.learning_rate=[{{until: {training['epochs']:g}, initial: 5e-5, final: 0}}]"
         )
-        raise RequestError(f"{where}: {error} For instance '{example}'") from error
+        raise RequestError(f"{where}: {error} For instance: '{example}'") from error
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,7 @@ def training(**said: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"keep": "bset"}, "must be last or best. Say for instance preset.stages.dense.keep=last"),
+        ({"keep": "bset"}, "must be last or best. For instance: preset.stages.dense.keep=last"),
         ({"optimizer": "sgd"}, "must be adamw or adamax"),
         ({"precision": "fp8"}, "must be fp32 or bf16"),
         ({"group_by_length": -1}, "group_by_length=-1, and it must be at least 0"),
@@ -75,7 +75,7 @@ def test_no_more_layers_are_kept_than_there_are() -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ([GRADUAL, "preset.stages.dense.keep=bset"], "Say for instance preset.stages.dense.keep="),
+        ([GRADUAL, "preset.stages.dense.keep=bset"], "For instance: preset.stages.dense.keep="),
         ([GRADUAL, "preset.stages.dense.optimizer=sgd"], "adamax"),
         ([GRADUAL, "preset.stages.transfer.distill=kd_t3"], "temperature: 2.0}"),
         ([GRADUAL, "preset.stages.upstream.level=2"], "preset.stages.upstream.level=0.9"),
