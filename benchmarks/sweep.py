@@ -38,7 +38,7 @@ from obert_sweeps.store import Store
 from obert_sweeps.sweep.demand import most_at_once
 from obert_sweeps.sweep.events import Event
 from obert_sweeps.sweep.ledger import Ledger
-from obert_sweeps.sweep.room import Room, shape_of
+from obert_sweeps.sweep.room import Room
 
 GPUS_A_NODE = 8
 
@@ -86,7 +86,7 @@ class Simulation:
     """
 
     def __init__(self, stages: list[Stage], gpus: int, hand_out: float, start: float) -> None:
-        from obert_sweeps.sweep.ray_tune import StageSearcher, _Run, most_waiting
+        from obert_sweeps.sweep.ray_tune import RunState, StageSearcher, most_pending, most_waiting
 
         self.hand_out, self.start = hand_out, start
         self.folder = tempfile.TemporaryDirectory()
@@ -94,10 +94,10 @@ class Simulation:
         count = -(-gpus // GPUS_A_NODE)
         self.nodes = [{"cpu": 64.0, "gpu": float(min(gpus, GPUS_A_NODE))} for _ in range(count)]
         named = [{name.upper(): amount for name, amount in node.items()} for node in self.nodes]
-        waiting = most_waiting(most_at_once(stages, named))
-        self.room = Room(named, waiting, self.ledger.frontier.rank)
-        self.most_pending = (16 + waiting) * len({shape_of(stage) for stage in stages})
-        self.searcher = StageSearcher(_Run(self.ledger, 0), self.room)
+        at_once = most_at_once(stages, named)
+        self.room = Room(named, most_waiting(at_once), self.ledger.frontier.rank)
+        self.most_pending = most_pending(stages, at_once)
+        self.searcher = StageSearcher(RunState(self.ledger, 0), self.room)
 
     def run(self) -> tuple[float, dict[str, tuple[float, float]]]:
         """The makespan, and for each stage when it was handed out and when it began."""

@@ -2,184 +2,126 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .catalogue.cell import Cell
-from .cost import capped, estimate
+from .catalogue.tables import cell_named
+from .compose import Composer
+from .cost import estimate
 from .deploy.check import check_benchmark
 from .identity import digest, identity
+from .inputs import Blocked, Inputs
 from .known_logits import can_be_known, logits_stage
-from .link import AnyLink, DeployLink, Link
+from .link import AnyLink
+from .request import Loaded
 from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
-from .schema import PruningTimes, RequestError, Stage
-from .sparsity.schedule import pruning_steps, step_of
+from .schema import RequestError, Stage, is_training
+from .train.check import check_fits
 
-if TYPE_CHECKING:
-    from .plan import Planner
+
+class Chains:
+    """The chains of a request's cells, each made once, and the stages that they share."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.request = loaded.request
+        self.leaves = loaded.leaves
+        self.composer = Composer(loaded)
+        self.inputs = Inputs()
+        self.stages: dict[str, Stage] = {}  # parents first
+        self.stand_in = (
+            bool(self.request.preset.stand_in)
+            or any(value is not None for value in self.request.budget.values())
+            or self.request.comparison != "as_published"
+        )
+        self._chains: dict[tuple[Any, ...], Chain] = {}
+
+    def of(self, cell: Cell, seed: int) -> Chain:
+        """The chain of a cell and seed, its stages made. Raises Blocked and RequestError."""
+        chosen = (cell.method, cell.pattern, cell.sparsity, cell.schedule, cell.distill)
+        key = (cell.task, cell.model, *chosen, seed)
+        if key not in self._chains:
+            for group, name in (("method", cell.method), ("schedule", cell.schedule)):
+                if name not in self.leaves[group]:
+                    raise Blocked(f"{group} '{name}' has no leaf in conf/{group}/")
+            self._chains[key] = self.new(cell, cell.schedule, seed)
+        return self._chains[key]
+
+    def new(self, cell: Cell, schedule: str, seed: int) -> Chain:
+        """A schedule's chain for a cell; without what needs a GPU where there is none."""
+        links, notes = self.composer.links(schedule, cell)
+        if not gpus_of(self.request.cluster):
+            links = {role: link for role, link in links.items() if not link.needs_gpu}
+        chain = Chain(self, cell, links, notes, seed)
+        chain.stage(chain.last)
+        return chain
+
+    def dense_model(self, cell: Cell) -> str:
+        """The model of the dense cell that this one is measured against: its own, mostly."""
+        return cell_named(cell.baseline).model if cell.baseline else cell.model
 
 
 @dataclass
 class Chain:
     """The stages of one cell and seed, made from the last link backwards."""
 
-    planner: Planner
+    chains: Chains
     cell: Cell
     links: dict[str, AnyLink]
     notes: dict[str, Any]
     seed: int
     assumed: dict[str, str] = field(default_factory=dict)
-    made: dict[str, str] = field(default_factory=dict)  # link -> its stage, parents first
+    ids: dict[str, str] = field(default_factory=dict)  # link -> its stage, parents first
 
-    def stage(self, role: str) -> str:
-        """The id of a link's stage; its parents are made on the way."""
-        planner, link = self.planner, self.links[role]
-        recipe, provenance = planner.composer.recipe(self.cell, link)
-        seed = self.seed_of(link)
-        parents = self.parents(role, link, recipe)
-        self.note_assumed(role, provenance)
-        origin = planner.inputs.weights_of(recipe["model"])
-        rewinds = isinstance(link, Link) and link.rewind is not None
-        rewinds_to_checkpoint = rewinds and "rewind" not in parents
-        loads = "start" not in parents or rewinds_to_checkpoint
-        weights = origin["fingerprint"] if loads else None
-        data = planner.inputs.data_of(recipe["task"]).fingerprint
-        hashed = identity(recipe, seed, parents, data, weights)
-        stage_id = digest(hashed)
-        self.made[role] = stage_id
-        if stage_id not in planner.stages:
-            if "teacher" in parents and recipe["training"]["distill"]["hardness"]:
-                parents = parents | self.logits(recipe, parents["teacher"])
-            planner.stages[stage_id] = self.make(
-                stage_id, role, recipe, seed, parents, hashed, origin["config"], provenance
-            )
-        return stage_id
-
-    def logits(self, recipe: dict[str, Any], teacher: str) -> dict[str, str]:
-        """The stage that says the teacher's logits of a student's rows, by its role; or nothing."""
-        planner = self.planner
-        if not asks_once(planner.request.cluster) or not can_be_known(recipe["task"]):
-            return {}
-        stage = logits_stage(recipe, planner.stages[teacher], planner.inputs)
-        planner.stages.setdefault(stage.id, stage)
-        return {"logits": stage.id}
+    @property
+    def last(self) -> str:
+        return list(self.links)[-1]
 
     @property
     def final(self) -> str:
         """The id of the last stage, once it is made."""
-        return self.made[list(self.links)[-1]]
+        return self.ids[self.last]
 
     @property
     def exported(self) -> str:
         """The id of the stage that exports the chain's model, once it is made."""
-        kinds = {role: getattr(link, "kind", "train") for role, link in self.links.items()}
-        roles = [role for role, kind in kinds.items() if kind == "export"]
-        if not roles:
+        stages = self.chains.stages
+        found = [i for i in self.ids.values() if stages[i].recipe["kind"] == "export"]
+        if not found:
             raise RequestError(
                 f"schedule '{self.notes['schedule']}' exports nothing that could be compared with."
                 " Name one with a stage of kind export."
             )
-        return self.made[roles[-1]]
+        return found[-1]
 
-    def seed_of(self, link: AnyLink) -> int:
-        """Upstream models are made once: they take base_seed unless vary=all."""
-        upstream = isinstance(link, Link) and link.task != "cell"
-        if upstream and self.planner.request.vary == "result":
-            return int(self.planner.request.base_seed)
-        return self.seed
-
-    def parents(self, role: str, link: AnyLink, recipe: dict[str, Any]) -> dict[str, str]:
-        if isinstance(link, DeployLink):
-            start = {"start": self.stage(link.start)}
-            return start | ({"against": self.against(link.against)} if link.against else {})
-        named = {"start": link.start, "masks": link.masks, "rewind": link.rewind}
-        if recipe["training"]["distill"] is not None:
-            named["teacher"] = link.teacher
-            if link.teacher is None:
-                raise RequestError(
-                    f"stage '{role}' of schedule '{self.notes['schedule']}' distils but names no "
-                    "teacher. Use distill=none, or give the stage a teacher."
-                )
-        found = {part: self.reference(name) for part, name in named.items() if name}
-        return {part: stage for part, stage in found.items() if stage}
-
-    def reference(self, name: str) -> str | None:
-        planner = self.planner
-        if name == "checkpoint":
-            return None
-        if name == "dense":
-            base = self.seed if planner.request.vary == "all" else int(planner.request.base_seed)
-            return planner.chain(dense_of(self.cell), base).final
-        if name == "pretrained":
-            schedule = planner.request.preset.pretrain
-            if schedule is None:
-                return None
-            dense = dense_of(self.cell)
-            links, notes = planner.composer.links(schedule, dense)
-            chain = Chain(planner, dense, links, notes, self.seed)
-            return chain.stage(list(links)[-1])
-        if name not in self.links:
-            raise RequestError(
-                f"schedule '{self.notes['schedule']}' starts from '{name}', which is none of its "
-                f"stages ({', '.join(self.links)}), nor checkpoint, pretrained or dense."
-            )
-        return self.stage(name)
-
-    def against(self, name: str) -> str:
-        """The stage of the model that a deployed one is compared with (see DeployLink)."""
-        dense = dense_of(self.cell)
-        if name == "dense":
-            return self.planner.chain(dense, self.seed).final
-        dense = replace(dense, model=self.planner.dense_model(self.cell), schedule=name)
-        return self.planner.chain(dense, self.seed).exported
-
-    def note_assumed(self, role: str, provenance: dict[str, Any]) -> None:
-        self.assumed |= self.notes["assumed"]
-        if self.prunes(role):
-            for key, why in provenance["method_assumed"].items():
-                self.assumed[f"method.{key}"] = why
-
-    def prunes(self, role: str) -> bool:
-        """Whether a link is of the cell's own method."""
-        link = self.links[role]
-        return isinstance(link, Link) and link.method == "cell"
-
-    def pruned(self, role: str, recipe: dict[str, Any], parents: dict[str, str]) -> dict[str, str]:
-        """By which method and how far the model is pruned that comes of a stage."""
-        sparsity = sparsity_label(recipe["sparsity"])
-        if sparsity == "dense":  # what follows a pruning stage keeps its masks
-            for part in ("masks", "start"):
-                before = self.planner.stages[parents[part]].tags if part in parents else {}
-                if before.get("sparsity", "dense") != "dense":
-                    return {key: before[key] for key in ("method", "sparsity")}
-        own = self.prunes(role) or "training" not in recipe
-        return {"method": self.cell.method if own else "dense", "sparsity": sparsity}
-
-    def make(
-        self,
-        stage_id: str,
-        role: str,
-        recipe: dict[str, Any],
-        seed: int,
-        parents: dict[str, str],
-        hashed: dict[str, Any],
-        config: dict[str, Any],
-        provenance: dict[str, Any],
-    ) -> Stage:
-        planner = self.planner
-        rows = planner.inputs.data_of(recipe["task"]).rows
-        check_pruning_fits(role, recipe, rows)
-        check_benchmark(role, recipe, config)
-        gpus = gpus_of(planner.request.cluster) if uses_gpu(recipe) else 0.0
-        workers = workers_of(planner.request.cluster, gpus) if divides(recipe) else 1
-        tags = {
-            "task": recipe["task"]["name"],
-            "model": recipe["model"]["name"],
-            **self.pruned(role, recipe, parents),
-            "role": role,
-        }
-        return Stage(
+    def stage(self, role: str) -> str:
+        """The id of a link's stage; its parents are made on the way."""
+        chains, link = self.chains, self.links[role]
+        recipe, provenance = chains.composer.recipe(self.cell, role, link)
+        seed = self.seed_of(link)
+        parents = self.parents(role, link, recipe)
+        self.note_assumed(link, provenance)
+        origin = chains.inputs.weights_of(recipe["model"])
+        data = chains.inputs.data_of(recipe["task"])
+        rewinds_to_checkpoint = link.rewind is not None and "rewind" not in parents
+        loads = "start" not in parents or rewinds_to_checkpoint
+        weights = origin["fingerprint"] if loads else None
+        hashed = identity(recipe, seed, parents, data.fingerprint, weights)
+        stage_id = self.ids[role] = digest(hashed)
+        if stage_id in chains.stages:
+            return stage_id
+        if "teacher" in parents and recipe["training"]["distill"]["hardness"]:
+            parents = parents | self.logits(recipe, parents["teacher"])
+        if is_training(recipe):
+            where = f"stage '{role}' on {recipe['task']['name']}"
+            check_fits(where, recipe, data.rows, origin["config"])
+        check_benchmark(role, recipe, origin["config"])
+        cluster = chains.request.cluster
+        gpus = gpus_of(cluster) if uses_gpu(recipe) else 0.0
+        workers = workers_of(cluster, gpus) if divides(recipe) else 1
+        asks = "teacher" in parents and "logits" not in parents
+        tags = self.tags(role, link, recipe, parents)
+        chains.stages[stage_id] = Stage(
             id=stage_id,
             name=stage_name(tags, seed),
             recipe=recipe,
@@ -187,19 +129,96 @@ class Chain:
             parents=parents,
             identity=hashed,
             tags=tags,
-            stand_in=planner.stand_in,
-            resources={"cpu": float(planner.request.cluster.cpus_per_stage), "gpu": gpus},
+            stand_in=chains.stand_in,
+            resources={"cpu": float(cluster.cpus_per_stage), "gpu": gpus},
             workers=workers,
-            cost=estimate(
-                recipe,
-                rows,
-                config,
-                "teacher" in parents and "logits" not in parents,
-                gpu=gpus > 0,
-                workers=workers,
-            ),
+            cost=estimate(recipe, data.rows, origin["config"], asks, gpus > 0, workers),
             notes={"schedule": self.notes, **provenance},
         )
+        return stage_id
+
+    def logits(self, recipe: dict[str, Any], teacher: str) -> dict[str, str]:
+        """The stage that says the teacher's logits of a student's rows, by its role; or nothing."""
+        chains = self.chains
+        if not asks_once(chains.request.cluster) or not can_be_known(recipe["task"]):
+            return {}
+        stage = logits_stage(recipe, chains.stages[teacher], chains.inputs)
+        chains.stages.setdefault(stage.id, stage)
+        return {"logits": stage.id}
+
+    def seed_of(self, link: AnyLink) -> int:
+        """Upstream models are made once: they take base_seed unless vary=all."""
+        if link.task != "cell" and self.chains.request.vary == "result":
+            return int(self.chains.request.base_seed)
+        return self.seed
+
+    def parents(self, role: str, link: AnyLink, recipe: dict[str, Any]) -> dict[str, str]:
+        named = link.parents()
+        if is_training(recipe) and recipe["training"]["distill"] is None:
+            named.pop("teacher", None)
+        elif is_training(recipe) and link.teacher is None:
+            raise RequestError(
+                f"stage '{role}' of schedule '{self.notes['schedule']}' distils but names no "
+                "teacher. Use distill=none, or give the stage a teacher."
+            )
+        found = {part: self.reference(name) for part, name in named.items()}
+        if link.against is not None:
+            found["against"] = self.against(link.against)
+        return {part: stage for part, stage in found.items() if stage}
+
+    def reference(self, name: str) -> str | None:
+        """The stage that a link's word for one means; None: the model's own checkpoint."""
+        chains, request = self.chains, self.chains.request
+        if name in self.links:
+            return self.stage(name)
+        if name == "checkpoint":
+            return None
+        if name == "dense":
+            base = self.seed if request.vary == "all" else int(request.base_seed)
+            return chains.of(dense_of(self.cell), base).final
+        if name == "pretrained":
+            schedule = request.preset.pretrain
+            if schedule is None:
+                return None
+            return chains.new(dense_of(self.cell), schedule, self.seed).final
+        raise RequestError(
+            f"schedule '{self.notes['schedule']}' starts from '{name}', which is none of its "
+            f"stages ({', '.join(self.links)}), nor checkpoint, pretrained or dense."
+        )
+
+    def against(self, name: str) -> str:
+        """The stage of the model that a deployed one is compared with (see DeployLink)."""
+        dense = dense_of(self.cell)
+        if name == "dense":
+            return self.chains.of(dense, self.seed).final
+        dense = replace(dense, model=self.chains.dense_model(self.cell), schedule=name)
+        return self.chains.of(dense, self.seed).exported
+
+    def note_assumed(self, link: AnyLink, provenance: dict[str, Any]) -> None:
+        self.assumed |= self.notes["assumed"]
+        if link.method == "cell":
+            for key, why in provenance["method_assumed"].items():
+                self.assumed[f"method.{key}"] = why
+
+    def tags(
+        self, role: str, link: AnyLink, recipe: dict[str, Any], parents: dict[str, str]
+    ) -> dict[str, str]:
+        """What people call a stage by: also by which method and how far its model is pruned."""
+        own = link.method == "cell" or not is_training(recipe)
+        method = self.cell.method if own else "dense"
+        sparsity = sparsity_label(recipe["sparsity"])
+        if sparsity == "dense":  # what follows a pruning stage keeps its masks
+            for part in ("start", "masks"):  # the latter go before
+                before = self.chains.stages[parents[part]].tags if part in parents else {}
+                if before.get("sparsity", "dense") != "dense":
+                    method, sparsity = before["method"], before["sparsity"]
+        return {
+            "task": recipe["task"]["name"],
+            "model": recipe["model"]["name"],
+            "method": method,
+            "sparsity": sparsity,
+            "role": role,
+        }
 
 
 def stage_name(tags: dict[str, str], seed: int) -> str:
@@ -213,41 +232,6 @@ def dense_of(cell: Cell) -> Cell:
     return replace(
         cell, method="dense", pattern="dense", sparsity=0.0, schedule="dense", distill="none"
     )
-
-
-def check_pruning_fits(role: str, recipe: dict[str, Any], rows: dict[str, int]) -> None:
-    if "training" not in recipe:
-        return
-    training, sparsity = recipe["training"], recipe["sparsity"]
-    where = f"stage '{role}' on {recipe['task']['name']}"
-    if training["rewind"] is not None and not prunes_once_first(training["pruning"]):
-        raise RequestError(
-            f"{where} rewinds to {training['rewind']}, which comes after its only pruning step, at"
-            " the beginning. Set pruning.start and pruning.end to 0 and its intervals to null, or"
-            " rewind to null."
-        )
-    if training["pruning"] is None or sparsity["pattern"] == "dense":
-        return
-    train_rows = capped(rows.get("train", 0), training["max_train_rows"])
-    per_epoch = max(1, math.ceil(train_rows / training["batch_size"]))
-    total = step_of(training["epochs"], per_epoch)
-    try:
-        pruning_steps(PruningTimes(**training["pruning"]), sparsity["level"], per_epoch, total)
-    except RequestError as error:
-        raise RequestError(f"{where}: {error}") from error
-    if sparsity["pattern"] == "2of4" and recipe["method"].get("num_recomputations", 1) > 1:
-        raise RequestError(
-            f"{where}: a pruning step to 2of4 cannot be taken in parts, since there is no sparsity"
-            " between dense and 50 %. Use method.num_recomputations=1, or leave these cells out"
-            " with cells=."
-        )
-
-
-def prunes_once_first(pruning: dict[str, Any] | None) -> bool:
-    if pruning is None:
-        return False
-    intervals = (pruning["every"], pruning["every_steps"], pruning["until"])
-    return pruning["start"] == pruning["end"] == 0 and intervals == (None, None, None)
 
 
 def sparsity_label(sparsity: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ method, the preset, the user's overrides, the budget.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from .catalogue.cell import Cell
 from .cost import capped
 from .link import AnyLink, DeployLink, Link, at_equal_budget, in_rounds
-from .request import Loaded, first_line
-from .schema import Benchmark, EqualBudget, RequestError, Training
+from .request import OVERLAYS, Loaded, first_line
+from .schema import Benchmark, EqualBudget, RequestError, role_group
 from .stretch import shorten
+from .train.check import check_values
 
 PRESET_GROUPS = ("task", "model", "method")  # the groups whose leaves a preset may change
 
@@ -101,6 +102,34 @@ class Composer:
             budget.epochs = min(budget.epochs, self.request.budget.max_epochs)
         return budget
 
+    @property
+    def comparison(self) -> str | None:
+        """What is made equal for all methods, in words; None: as published."""
+        equal = self.request.comparison == "equal_budget"
+        return f"at equal budget: {self.equal_budget()}" if equal else None
+
+    def refuse_untouched(self) -> None:
+        """Refuse a budget or preset override that no selected stage feels."""
+        for key, value in self.request.budget.items():
+            if value is not None and f"budget.{key}" not in self.touched:
+                raise RequestError(
+                    f"budget.{key}={value} touches no stage of the selected cells. Leave it out, "
+                    "or select cells that it changes."
+                )
+        overlays = tuple(f"preset.{group}." for group in (*OVERLAYS, "equal_budget"))
+        for override in self.loaded.overrides:
+            part = ".".join(override.key_or_group.split(".")[:3])
+            if part.startswith(overlays) and part not in self.touched:
+                raise RequestError(
+                    f"'{override.input_line}' touches no stage of the selected cells. Leave it out."
+                )
+        for override in self.leaf_overrides.get("task", []):
+            if override.key_or_group == "task.data" and self.request.data_root is None:
+                raise RequestError(
+                    f"'{override.input_line}' names a folder below data_root, and there is no "
+                    "data_root. Use data_root=DIR too."
+                )
+
     def _restate(self, node: Any, role: str) -> Any:
         for override in self.leaf_overrides.get("schedule", []):
             prefix = f"schedule.stages.{role}."
@@ -108,8 +137,11 @@ class Composer:
                 OmegaConf.update(node, override.key_or_group[len(prefix) :], override.value())
         return node
 
-    def recipe(self, cell: Cell, link: AnyLink) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The recipe of one link for a cell, and its provenance (not hashed)."""
+    def recipe(self, cell: Cell, role: str, link: AnyLink) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The recipe of one link for a cell, and its provenance (not hashed).
+
+        RequestError for values with which nothing can be trained.
+        """
         if isinstance(link, DeployLink):
             return self.deploy_recipe(cell, link), {"method_source": "", "method_assumed": {}}
         task_name = cell.task if link.task == "cell" else link.task
@@ -126,7 +158,14 @@ class Composer:
         if budget.max_fisher_gradients is not None and "num_grads" in method:
             method["num_grads"] = min(method["num_grads"], budget.max_fisher_gradients)
             self.touched.add("budget.max_fisher_gradients")
-        training = self.training_of(cell, link)
+        where, key = f"stage '{role}' on {task['name']}", self._key_of(role)
+        if link.level is not None and not 0 < link.level < 1:
+            raise RequestError(
+                f"{where} has level={link.level:g}: it is the share of prunable weights that go,"
+                f" between 0 and 1. For instance: {key}.level=0.9"
+            )
+        training = self.training_of(cell, link, where, key)
+        check_values(training, where, key)
         notes = {
             "method_source": method.pop("source", ""),
             "method_assumed": method.pop("assumed", None) or {},
@@ -181,8 +220,14 @@ class Composer:
             )
         return sparsity
 
-    def training_of(self, cell: Cell, link: Link) -> dict[str, Any]:
-        training = Training(**{f.name: getattr(link, f.name) for f in fields(Training)})
+    def _key_of(self, role: str) -> str:
+        """Where a request says what a link's stage is like."""
+        written, chosen = role_group(role), self.choices.get("schedule")
+        own = chosen is not None and written in self.leaves["schedule"][chosen]["stages"]
+        return f"{'schedule' if own else 'preset'}.stages.{written}"
+
+    def training_of(self, cell: Cell, link: Link, where: str, key: str) -> dict[str, Any]:
+        training = link.training()
         if link.distill == "cell":
             training.distill = self.distill_of(cell)
         budget = self.request.budget
@@ -195,7 +240,15 @@ class Composer:
                 setattr(training, key, capped(budget[key], getattr(training, key)))
                 self.touched.add(f"budget.{key}")
         plain = asdict(training)
-        if plain["distill"] is not None and plain["distill"]["hardness"] == 0:
+        distill = plain["distill"]
+        if distill is not None and (
+            not isinstance(distill, dict) or distill.keys() != {"hardness", "temperature"}
+        ):
+            raise RequestError(
+                f"{where} has distill={distill}: it is cell, null, or a hardness and a temperature."
+                f" For instance: '{key}.distill={{hardness: 1.0, temperature: 2.0}}'"
+            )
+        if distill is not None and distill["hardness"] == 0:
             plain["distill"] = None
         return plain
 

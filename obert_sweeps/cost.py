@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .schema import Stage
+from .schema import Stage, is_training
 
 GPU_FLOPS = 82e12
 CPU_FLOPS = 5.7e10
@@ -59,7 +59,7 @@ def estimate(
     workers: int = 1,
 ) -> dict[str, float]:
     """Expected flops, seconds and bytes on disk of a stage."""
-    if "training" not in recipe:
+    if not is_training(recipe):
         return deployment(recipe, rows, config)
     training, task = recipe["training"], recipe["task"]
     tokens = tokens_of(task)
@@ -156,6 +156,15 @@ class Measured:
             return None
         rate = sum(self.flops[key] for key in near) / sum(self.seconds[key] for key in near)
         return START_SECONDS + stage.cost["flops"] / rate / stage.workers
+
+
+def seconds_left(stage: Stage, record: dict[str, Any] | None) -> float | None:
+    """Of a running stage, by its last record; None where that does not tell."""
+    rate = (record or {}).get("samples_per_second")
+    batch = stage.recipe.get("training", {}).get("batch_size")
+    if not record or not rate or not batch:
+        return None
+    return float((record["steps"] - record["step"]) * batch / rate)
 
 
 def _likes(stage: Stage) -> tuple[str, str, str]:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from .ancestry import with_ancestors
 from .place import FolderPlace
-from .plan import Plan, with_ancestors
+from .plan import Plan
 from .store import StageFolder, Store
 
 _ON_THIS_MACHINE = {
@@ -33,13 +34,9 @@ class Garbage:
 
 
 def held(store: Store) -> dict[str, str]:
-    """Stage -> who runs it, as far as a look can tell: not known to be stale is held."""
-    found = {}
-    for stage in store.ids():
-        state = store.folder(stage).lease_state()
-        if state is not None and state.stale is not True:
-            found[stage] = f"{state.owner}, process {state.pid} on {state.host}"
-    return found
+    """Stage -> who runs it, as far as a look can tell."""
+    holders = {stage: store.folder(stage).holder() for stage in store.ids()}
+    return {stage: str(holder) for stage, holder in holders.items() if holder is not None}
 
 
 def find(plan: Plan, store: Store) -> list[Garbage]:
@@ -50,7 +47,7 @@ def find(plan: Plan, store: Store) -> list[Garbage]:
     cell is blocked it is not known what it would need: then no other request's stages are listed.
     """
     running = held(store)
-    used = with_ancestors(running, lambda stage: _recorded(stage, store).get("parents", {}))
+    used = set(with_ancestors(running, lambda stage: _parents(stage, store)))
     used |= {record["stages"][-1] for record in store.cells() if record.get("stages")}
     known = not any(cell.blocked for cell in plan.selected())
     found: list[Garbage] = []
@@ -69,8 +66,7 @@ def free(item: Garbage, store: Store) -> None:
         FolderPlace(store.root).remove(item.what)
         return
     folder = store.folder(item.stage)
-    state = folder.lease_state()
-    if state is not None and state.stale is not True:
+    if folder.holder() is not None:
         return
     if item.what == "model":
         folder.free_folder("model")
@@ -110,6 +106,10 @@ def _of_stage(stage: str, plan: Plan, store: Store, known: bool) -> Iterator[Gar
 
 def _model(folder: StageFolder) -> list[str]:
     return [made for made in ("model", "logits") if folder.has_folder(made)]
+
+
+def _parents(stage: str, store: Store) -> list[str]:
+    return list(_recorded(stage, store).get("parents", {}).values())
 
 
 def _recorded(stage: str, store: Store) -> dict[str, Any]:

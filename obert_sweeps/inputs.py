@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .model.check import check_checkpoint
+from .place import FolderPlace
 from .schema import RequestError
 from .task.check import check_folder
 
@@ -137,9 +138,7 @@ class Digests:
 
     def _remember(self) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self.path.with_suffix(f".{os.getpid()}")
-            draft.write_text(json.dumps(self.known))
-            draft.replace(self.path)
+            known = json.dumps(self.known).encode()
+            FolderPlace(self.path.parent).write(self.path.name, known, durable=False)
         except OSError:
             return  # a cache that cannot be written costs a second look, nothing else

@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .request import Loaded, conf_dir, first_line
+from .request import Loaded, conf_dir, first_line, shipped
 from .schema import RequestError
 
 _PLAIN = re.compile(r"[\w.,:/@%+=~-]+")  # what needs no quotes in Slurm, YAML or a shell
@@ -45,6 +45,7 @@ class SlurmJob:
     setup: str | None
     image: str | None
     least: ClassVar[dict[str, int]] = {"nodes": 1, "cpus_per_node": 1}
+    here: ClassVar[bool] = True  # it runs in this folder, so that relative paths mean the same
 
     def ray_nodes(self) -> int:
         return self.nodes
@@ -75,6 +76,8 @@ class KubeRayJob:
     keep_seconds: int
     deadline_seconds: int | None
     least: ClassVar[dict[str, int]] = {"workers": 1, "cpus_per_worker": 1, "memory_gb": 1}
+    here: ClassVar[bool] = False
+    environment: ClassVar[None] = None
 
     def ray_nodes(self) -> int:
         return self.workers + 1
@@ -102,6 +105,8 @@ class RentedCluster:
     spot: bool
     mount: str | None
     least: ClassVar[dict[str, int]] = {"workers": 1, "min_workers": 1}
+    here: ClassVar[bool] = False
+    environment: ClassVar[None] = None
 
     def ray_nodes(self) -> int:
         return self.min_workers + 1
@@ -136,10 +141,10 @@ def render(loaded: Loaded) -> str:
         "folder": _plain("the working folder", str(Path.cwd())),
         "store_folder": None if "://" in store else str(Path(store).expanduser().absolute()),
         "ray_version": version("ray"),
-        "bin": str(Path(getattr(launch, "environment", None) or sys.prefix).absolute() / "bin"),
+        "bin": str(Path(launch.environment or sys.prefix).absolute() / "bin"),
     }
     environment = Environment(
-        loader=FileSystemLoader(templates()),
+        loader=FileSystemLoader(shipped("launchers")),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -147,13 +152,6 @@ def render(loaded: Loaded) -> str:
     )
     environment.filters |= {"sh": shlex.quote, "yaml": _yaml}
     return environment.get_template(launch.file).render(values)
-
-
-def templates() -> Path:
-    """The folder of templates: inside an installed package, else beside it."""
-    package = Path(__file__).resolve().parent
-    inside = package / "launchers"
-    return inside if inside.is_dir() else package.parent / "launchers"
 
 
 def _launch_of(loaded: Loaded) -> Launch:
@@ -188,7 +186,7 @@ def _request_words(loaded: Loaded, launch: Launch, store: str) -> list[str]:
     words = []
     for override in loaded.overrides:
         key = override.key_or_group
-        if key in ("data_root", "model.path") and not isinstance(launch, SlurmJob):
+        if key in ("data_root", "model.path") and not launch.here:
             _whole(key, str(override.value()))
         if key.partition(".")[0] not in ("cluster", "store"):
             words.append(override.input_line)

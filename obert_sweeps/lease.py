@@ -46,6 +46,9 @@ class LeaseState:
     pid: int | None
     stale: bool | None
 
+    def __str__(self) -> str:
+        return f"{self.owner}, process {self.pid} on {self.host}"
+
 
 def process_start(pid: int) -> int | None:
     """When process `pid` started, in clock ticks since boot; None if it is gone (or a zombie)."""
@@ -171,10 +174,7 @@ class Lease:
         if state is not None and state.stale is not True:
             if state.stale is None:
                 return False
-            raise Held(
-                f"stage {self.subject} is being run by {state.owner} "
-                f"(process {state.pid} on {state.host})"
-            )
+            raise Held(f"stage {self.subject} is being run by {state}")
         number = before + 1
         self._content = {
             "owner": self.owner,

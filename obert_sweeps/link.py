@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
 from .schema import Benchmark, EqualBudget, RequestError, Training
 from .stretch import stretch
@@ -28,6 +28,17 @@ class Link(Training):
     checkpoint: dict[str, Any] = field(default_factory=dict)  # model keys for `start: checkpoint`
     level: float | None = None  # a sparsity of its own; None: the cell's
     rounds: float | None = None  # repeat the link, each time with so much more of the weights gone
+    against: ClassVar[None] = None
+    needs_gpu: ClassVar[bool] = False
+
+    def parents(self) -> dict[str, str]:
+        """Role -> the word for the stage that has it."""
+        named = {part: getattr(self, part) for part in ("start", "masks", "rewind", "teacher")}
+        return {part: name for part, name in named.items() if name is not None}
+
+    def training(self) -> Training:
+        """The training alone."""
+        return Training(**{part.name: getattr(self, part.name) for part in fields(Training)})
 
 
 @dataclass
@@ -43,6 +54,17 @@ class DeployLink:
     start: str
     against: str | None = None
     benchmark: Benchmark | None = None
+    task: ClassVar[str] = "cell"
+    method: ClassVar[None] = None
+    rewind: ClassVar[None] = None
+    teacher: ClassVar[None] = None
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.benchmark is not None and self.benchmark.gpu
+
+    def parents(self) -> dict[str, str]:
+        return {"start": self.start}
 
 
 AnyLink = Link | DeployLink
@@ -58,17 +80,14 @@ def in_rounds(links: dict[str, AnyLink], target: float) -> dict[str, AnyLink]:
     chain: dict[str, AnyLink] = {}
     last: dict[str, str] = {}
     for role, written in links.items():
-        if isinstance(written, DeployLink):
-            chain[role] = replace(written, start=last.get(written.start, written.start))
-            continue
-        named = {part: getattr(written, part) for part in ("start", "masks", "teacher", "rewind")}
-        link = replace(written, **{part: last.get(name, name) for part, name in named.items()})
-        if link.rounds is None:
-            chain[role] = link
-        else:
+        named: dict[str, Any] = {p: last.get(name, name) for p, name in written.parents().items()}
+        link = replace(written, **named)
+        if isinstance(link, Link) and link.rounds is not None:
             rounds = _rounds(role, replace(link, rounds=None), link.rounds, target)
             chain |= rounds
             last[role] = list(rounds)[-1]
+        else:
+            chain[role] = link
     return chain
 
 

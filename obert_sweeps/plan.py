@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from .ancestry import with_ancestors
 from .catalogue.cell import Cell
 from .catalogue.tables import cell_named
-from .chain import Chain
-from .compose import Composer
-from .inputs import Blocked, Inputs
+from .chain import Chains
+from .inputs import Blocked
 from .request import Loaded
-from .resources import gpus_of, needs_gpu
-from .schema import RequestError, Stage
+from .schema import RequestError, Stage, is_training
 from .selection import select
 
 
@@ -57,129 +55,48 @@ def make_plan(loaded: Loaded) -> Plan:
     """Plan a request.
 
     Raises RequestError when the request is wrong: no cell matches, an override touches no stage,
-    data or checkpoints are broken, every selected cell is blocked for want of them, or the pruning
-    steps do not fit the training.
+    data or checkpoints are broken, every selected cell is blocked for want of them, a stage cannot
+    be trained as its recipe says, or the pruning steps do not fit the training.
     """
-    planner = Planner(loaded)
-    chosen = select(loaded)
-    cells = {c.id: planner.cell(c, selected=True) for c in chosen}
+    chosen, chains, seeds = select(loaded), Chains(loaded), _seeds(loaded.request)
+    cells = {c.id: _cell(c, chains, seeds, selected=True) for c in chosen}
     _refuse_if_nothing_can_run(cells)
-    planner.check_touched()
+    chains.composer.refuse_untouched()
     for cell in chosen:  # the dense models that recoveries are taken against, run or not
         if cell.baseline and cell.baseline not in cells:
-            cells[cell.baseline] = planner.cell(cell_named(cell.baseline), selected=False)
-    plan = Plan(planner.stages, cells, planner.seeds, planner.composer.preset["name"])
-    plan.comparison = planner.comparison or plan.comparison
-    plan.first = planner.first(plan)
+            baseline = cell_named(cell.baseline)
+            cells[cell.baseline] = _cell(baseline, chains, seeds, selected=False)
+    plan = Plan(chains.stages, cells, seeds, chains.composer.preset["name"])
+    plan.comparison = chains.composer.comparison or plan.comparison
+    globs = chains.composer.preset["first"] or []
+    urgent = [c for c in plan.selected() if any(fnmatchcase(c.cell.id, g) for g in globs)]
+    plan.first = {i for c in urgent for i in c.stages}
     return plan
 
 
-class Planner:
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
-        self.request = loaded.request
-        self.composer = Composer(loaded)
-        self.inputs = Inputs()
-        self.stages: dict[str, Stage] = {}
-        self.seeds = _seeds(self.request)
-        self.stand_in = (
-            bool(self.request.preset.stand_in)
-            or any(value is not None for value in self.request.budget.values())
-            or self.request.comparison != "as_published"
-        )
-        self.comparison = None
-        if self.request.comparison == "equal_budget":
-            self.comparison = f"at equal budget: {self.composer.equal_budget()}"
-        self._chains: dict[tuple[Any, ...], Chain] = {}
-
-    def cell(self, cell: Cell, selected: bool) -> CellPlan:
-        planned = CellPlan(cell, selected, stand_in=self.stand_in)
-        if cell.method != "dense":
-            planned.comparison = self.comparison
-        try:
-            chains = {seed: self.chain(cell, seed) for seed in self.seeds}
-        except Blocked as reason:
-            return replace(planned, blocked=str(reason))
-        planned.finals = {seed: chain.final for seed, chain in chains.items()}
-        planned.stages = self.ancestry(planned.finals.values())
-        first = chains[self.seeds[0]]
-        recipes = {role: self.stages[i].recipe for role, i in first.made.items()}
-        *earlier, (_, last) = [(r, recipe) for r, recipe in recipes.items() if "training" in recipe]
-        planned.assumed = first.assumed
-        planned.knobs = {
-            **last,
-            "earlier": dict(earlier),
-            "not_taken": first.notes.get("not_taken", {}),
-        }
-        return planned
-
-    def chain(self, cell: Cell, seed: int) -> Chain:
-        """The chain of a cell and seed, its stages made."""
-        chosen = (cell.method, cell.pattern, cell.sparsity, cell.schedule, cell.distill)
-        key = (cell.task, cell.model, *chosen, seed)
-        if key not in self._chains:
-            self._chains[key] = self._plan_chain(cell, seed)
-        return self._chains[key]
-
-    def _plan_chain(self, cell: Cell, seed: int) -> Chain:
-        for group, name in (("method", cell.method), ("schedule", cell.schedule)):
-            if name not in self.loaded.leaves[group]:
-                raise Blocked(f"{group} '{name}' has no leaf in conf/{group}/")
-        links, notes = self.composer.links(cell.schedule, cell)
-        if not gpus_of(self.request.cluster):
-            links = {role: link for role, link in links.items() if not needs_gpu(link)}
-        chain = Chain(self, cell, links, notes, seed)
-        chain.stage(list(links)[-1])
-        return chain
-
-    def dense_model(self, cell: Cell) -> str:
-        """The model of the dense cell that this one is measured against: its own, mostly."""
-        return cell_named(cell.baseline).model if cell.baseline else cell.model
-
-    def ancestry(self, ids: Any) -> list[str]:
-        needed = with_ancestors(ids, lambda stage: self.stages[stage].parents)
-        return [i for i in self.stages if i in needed]
-
-    def check_touched(self) -> None:
-        """Refuse a budget or preset override that no selected stage feels."""
-        for key, value in self.request.budget.items():
-            if value is not None and f"budget.{key}" not in self.composer.touched:
-                raise RequestError(
-                    f"budget.{key}={value} touches no stage of the selected cells. Leave it out, "
-                    "or select cells that it changes."
-                )
-        for override in self.loaded.overrides:
-            part = ".".join(override.key_or_group.split(".")[:3])
-            groups = ("stages", "task", "model", "equal_budget")
-            overlay = part.startswith(tuple(f"preset.{group}." for group in groups))
-            if overlay and part not in self.composer.touched:
-                raise RequestError(
-                    f"'{override.input_line}' touches no stage of the selected cells. Leave it out."
-                )
-        if "task" in self.loaded.leaf_overrides and self.request.data_root is None:
-            for override in self.loaded.leaf_overrides["task"]:
-                if override.key_or_group == "task.data":
-                    raise RequestError(
-                        f"'{override.input_line}' names a folder below data_root, and there is no "
-                        "data_root. Use data_root=DIR too."
-                    )
-
-    def first(self, plan: Plan) -> set[str]:
-        globs = self.composer.preset["first"] or []
-        chosen = [c for c in plan.selected() if any(fnmatchcase(c.cell.id, g) for g in globs)]
-        return {i for c in chosen for i in c.stages}
-
-
-def with_ancestors(ids: Iterable[str], parents: Callable[[str], dict[str, str]]) -> set[str]:
-    """These stages and all they descend from; `parents` gives a stage's, by role."""
-    found: set[str] = set()
-    waiting = list(ids)
-    while waiting:
-        stage = waiting.pop()
-        if stage not in found:
-            found.add(stage)
-            waiting.extend(parents(stage).values())
-    return found
+def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellPlan:
+    planned = CellPlan(cell, selected, stand_in=chains.stand_in)
+    if cell.method != "dense":
+        planned.comparison = chains.composer.comparison
+    try:
+        of_seeds = {seed: chains.of(cell, seed) for seed in seeds}
+    except Blocked as reason:
+        return replace(planned, blocked=str(reason))
+    planned.finals = {seed: chain.final for seed, chain in of_seeds.items()}
+    needed = set(
+        with_ancestors(planned.finals.values(), lambda i: chains.stages[i].parents.values())
+    )
+    planned.stages = [i for i in chains.stages if i in needed]
+    one = of_seeds[seeds[0]]
+    recipes = {role: chains.stages[i].recipe for role, i in one.ids.items()}
+    *earlier, (_, last) = [item for item in recipes.items() if is_training(item[1])]
+    planned.assumed = one.assumed
+    planned.knobs = {
+        **last,
+        "earlier": dict(earlier),
+        "not_taken": one.notes.get("not_taken", {}),
+    }
+    return planned
 
 
 def _seeds(request: Any) -> list[int]:

@@ -69,8 +69,7 @@ def _stages(store: Store, rebuilder: Rebuilder, found: Rebuilt) -> Iterator[Step
     for stage_id in store.ids():
         folder = store.folder(stage_id)
         # The holder of a stage writes its run, until after its result is there.
-        lease = folder.lease_state()
-        if lease is not None and lease.stale is not True:
+        if folder.holder() is not None:
             found.running += 1
             continue
         spec = folder.read_json("stage.json")

@@ -6,6 +6,7 @@ surprise (sweeps, added keys, keys of a leaf that was not chosen) is refused wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from .schema import EqualBudget, RequestError
 CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
 CHAIN_GROUPS = ("schedule", "distill")  # only for table=0
 LEAF_GROUPS = CELL_GROUPS + CHAIN_GROUPS
+OVERLAYS = ("task", "model", "method", "stages")  # of a preset: by leaf, by link of a chain
 MARK = "leaf_"  # a key of Hydra's grammar must not begin with a digit, and 2of4 does
 
 
@@ -82,11 +84,15 @@ class Request:
     leaf: dict[str, Any] = field(default_factory=dict)  # filled by compose, not by people
 
 
-def conf_dir() -> Path:
-    """The configuration folder: inside an installed package, else beside it."""
+def shipped(folder: str) -> Path:
+    """A folder that comes with the program: inside an installed package, else beside it."""
     package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+    inside = package / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def conf_dir() -> Path:
+    return shipped("conf")
 
 
 def register_schema() -> None:
@@ -128,7 +134,7 @@ def read(overrides: list[str]) -> Loaded:
     choices, leaf_overrides = _sort(parsed)
     with hydra_session():
         try:
-            request = compose("config", overrides=overrides)
+            request = compose("config", overrides=[_as_hydra_takes(o) for o in parsed])
             loader = GlobalHydra.instance().config_loader()
             names = {g: loader.get_group_options(g) for g in LEAF_GROUPS}
             every = [f"+{g}@leaf.{g}.{MARK}{n}={n}" for g in LEAF_GROUPS for n in names[g]]
@@ -189,6 +195,18 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
     return choices, keys
 
 
+def _as_hydra_takes(override: Override) -> str:
+    """An override in Hydra's words.
+
+    What a preset says of a leaf or a stage lies over that one's own keys, most of which it does not
+    name, and Hydra would refuse those without a `+`; a misspelt one is refused when it is merged.
+    """
+    line = str(override.input_line)
+    open_ended = override.key_or_group.startswith(tuple(f"preset.{part}." for part in OVERLAYS))
+    plain = not (override.is_add() or override.is_delete() or override.is_force_add())
+    return f"++{line}" if open_ended and plain else line
+
+
 def _explain(error: Exception) -> str:
     text = str(error).strip().split("Config search path:")[0].strip()
     text = text.replace("Could not override", "there is no key").replace("In 'config': ", "")
@@ -206,6 +224,7 @@ def _check_root(request: DictConfig) -> None:
             raise RequestError(
                 f"{key}={request[key]} is unknown. Use {key}={' or '.join(allowed)}."
             )
-    for key, value in request.preset.equal_budget.items():
-        if value <= 0:
-            raise RequestError(f"preset.equal_budget.{key}={value:g}: it must be above 0.")
+    for group in ("budget", "preset.equal_budget"):
+        for key, value in OmegaConf.select(request, group).items():
+            if value is not None and not 0 < value < math.inf:
+                raise RequestError(f"{group}.{key}={value:g}: it must be above 0.")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .link import AnyLink, DeployLink
-from .schema import RequestError
+from .schema import RequestError, is_training
 
 
 def divides(recipe: dict[str, Any]) -> bool:
@@ -14,12 +13,12 @@ def divides(recipe: dict[str, Any]) -> bool:
 
     Not deployment; nor training in INT8, whose ranges each worker would see another part of.
     """
-    return "training" in recipe and recipe["training"]["quantize"] is None
+    return is_training(recipe) and recipe["training"]["quantize"] is None
 
 
 def uses_gpu(recipe: dict[str, Any]) -> bool:
     """Whether a stage runs on a GPU where there is one: training, and what is timed there."""
-    return "training" in recipe or recipe.get("benchmark", {}).get("gpu", False)
+    return is_training(recipe) or recipe.get("benchmark", {}).get("gpu", False)
 
 
 def asks_once(cluster: Any) -> bool:
@@ -38,10 +37,6 @@ def gpus_of(cluster: Any) -> float:
     if asked == "auto":
         return 1.0 if Path("/dev/nvidia0").exists() else 0.0
     return float(asked)
-
-
-def needs_gpu(link: AnyLink) -> bool:
-    return isinstance(link, DeployLink) and link.benchmark is not None and link.benchmark.gpu
 
 
 def workers_of(cluster: Any, gpus: float) -> int:

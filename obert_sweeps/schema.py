@@ -7,6 +7,7 @@ here is refused when a schedule or an override names it. A `Stage` is a node of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -167,6 +168,17 @@ class Runtime:
     again: bool = False  # run although there is a result, from the beginning
 
 
+def role_group(role: str) -> str:
+    """The link of a schedule that a role is of: the rounds of a lottery ticket are all of one."""
+    name, _, number = role.rpartition("_")
+    return name if name and number.isdigit() else role
+
+
+def is_training(recipe: Mapping[str, Any]) -> bool:
+    """Whether a stage trains, rather than says logits, exports or measures."""
+    return bool(recipe["kind"] == "train")
+
+
 @dataclass
 class Stage:
     """A node of the plan.
@@ -190,6 +202,11 @@ class Stage:
     workers: int = 1  # processes that share the work; like `resources` no part of the identity
     cost: dict[str, float] = field(default_factory=dict)  # estimates: seconds, flops, disk_bytes
     notes: dict[str, Any] = field(default_factory=dict)  # source, assumed: provenance, not hashed
+
+    @property
+    def role_group(self) -> str:
+        """Its part in a chain, by which people count and add up stages."""
+        return role_group(self.tags.get("role") or str(self.recipe.get("kind", "stage")))
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

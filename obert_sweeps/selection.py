@@ -26,7 +26,7 @@ def select(loaded: Loaded) -> list[Cell]:
         if tables != [0]:
             raise RequestError("table=0, one cell of your own, cannot be combined. Use table=0.")
         return [own_cell(loaded)]
-    for group in ("schedule", "distill"):
+    for group in CHAIN_GROUPS:
         if group in loaded.choices:
             raise RequestError(
                 f"{group}={loaded.choices[group]}: in tables 1 to 5 the {group} is part of the "

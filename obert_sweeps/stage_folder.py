@@ -212,8 +212,13 @@ class StageFolder:
                 self._lease = None
 
     def lease_state(self) -> LeaseState | None:
-        """Who runs the stage just now; None if nobody."""
+        """What is known of the stage's lease; None if nobody has taken it, or it was given back."""
         return self._watch.state(self.place)
+
+    def holder(self) -> LeaseState | None:
+        """Who runs the stage just now; None if nobody. Who is not known to be gone still does."""
+        state = self.lease_state()
+        return None if state is None or state.stale else state
 
     def _check_lease(self) -> None:
         if self._lease is not None:

@@ -62,6 +62,20 @@ class Store:
         """The stages that have a folder, finished or not."""
         return list(filter(_ID.fullmatch, self.place.names("stages")))
 
+    def id_of(self, prefix: str) -> str:
+        """The stage whose id starts so. Raises RequestError where none or several do."""
+        found = [i for i in self.ids() if i.startswith(prefix)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise RequestError(
+                f"no stage in {self.address} has an id that starts with '{prefix}'. "
+                "See the ids with: obert-sweeps status"
+            )
+        raise RequestError(
+            f"'{prefix}' fits {len(found)} stages: {', '.join(found[:5])} … Give more of it."
+        )
+
     def failure(self, stage_id: str) -> dict[str, Any] | None:
         """Why a stage failed when it was last tried; None if it did not."""
         failure = self.folder(stage_id).read_json("failure.json")

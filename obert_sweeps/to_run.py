@@ -20,5 +20,7 @@ def to_run(stages: Sequence[Stage], store: Store) -> list[Stage]:
             parents = set(stage.parents.values()) - waiting
             waiting |= {parent for parent in parents if store.folder(parent).freed("model")}
     needed = {p for stage in stages if stage.id in waiting for p in stage.parents.values()}
-    waiting -= {stage.id for stage in stages if "logits" in stage.recipe} - needed
+    waiting -= {
+        stage.id for stage in stages if stage.recipe.get("kind") == "teacher_logits"
+    } - needed
     return [stage for stage in stages if stage.id in waiting]

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from obert_sweeps.train.loop import Run, train
-from obert_sweeps.train.state import State, seed_everything
+from obert_sweeps.train.seeds import seed_everything
+from obert_sweeps.train.state import State
 
 
 def whole_and_resumed(

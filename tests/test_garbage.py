@@ -183,7 +183,7 @@ def test_a_replay_without_its_parents_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_teacher_is_asked_only_where_a_student_is_to_be_run(store: Store) -> None:
     teacher = make(store, "teacher")
-    logits = Stage("logits", "logits", {"logits": {}}, 1, {"teacher": "teacher"})
+    logits = Stage("logits", "logits", {"kind": "teacher_logits"}, 1, {"teacher": "teacher"})
     student = make(store, "student", "teacher", "logits")
     new = Stage("new", "new seed 1", {}, 1, {"teacher": "teacher", "logits": "logits"})
     assert to_run([teacher, logits, student], store) == []

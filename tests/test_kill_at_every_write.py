@@ -19,8 +19,8 @@ from sweep.plans import stage as fake
 from obert_sweeps import sweep
 from obert_sweeps.schema import Runtime, Stage
 from obert_sweeps.store import Store
+from obert_sweeps.sweep.attempt import RUN_STAGE
 from obert_sweeps.sweep.events import Event
-from obert_sweeps.sweep.workers import RUN_STAGE
 
 FAKE = "sweep.fake_stages:run_stage"
 INLINE = {"runner": "inline", "held_seconds": 0.1}

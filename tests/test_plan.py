@@ -227,6 +227,8 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
         (["seeds=0"], "seeds=1"),
         (["table=1", "method=obert", "method.num_recomputations=4"], "method.num_recomputations=1"),
         (["table=1", "preset.stages.transfer.epochs=2"], "touches no stage"),
+        (["table=1", "preset.stages.dens.keep=best"], "'preset.stages.dens.keep=best' touches no"),
+        (["table=1", "preset.stages.dense.kep=best"], "preset.stages.dense: 'kep' is refused"),
     ],
 )
 def test_a_request_that_cannot_be_meant_is_refused(overrides: list[str], says: str) -> None:
@@ -274,7 +276,7 @@ def test_a_presets_word_for_every_stage_yields_to_its_word_for_one(shared_dir) -
         "model=bert_base",
         f"model.path={shared_dir / 'models' / 'minilm-l6'}",
         "cells=['t4/sst2/*','t5/sst2/*']",
-        "+preset.stages.movement.group_by_length=7",
+        "preset.stages.movement.group_by_length=7",
     )
     found: dict[str, set[int]] = {}
     for stage in small.stages.values():
@@ -288,7 +290,7 @@ def test_a_presets_word_for_every_stage_yields_to_its_word_for_one(shared_dir) -
 def test_how_rows_are_dealt_says_nothing_of_a_stage_that_takes_no_batch() -> None:
     def last(group: int) -> str:
         cell = "t1/squad/bert_base/magnitude/2of4"
-        word = f"+preset.stages.oneshot.group_by_length={group}"
+        word = f"preset.stages.oneshot.group_by_length={group}"
         planned = plan("preset=demo", "seeds=1", f"cells={cell}", word)
         return next(iter(planned.cells[cell].finals.values()))
 

@@ -24,6 +24,7 @@ from obert_sweeps.schema import RequestError
         (["vary=some"], "vary="),
         (["format=yaml"], "format="),
         (["budget.max_epoch=1"], "budget.max_epoch"),
+        (["preset.stage.dense.keep=best"], "preset.stage"),
         (["seeds=[1"], "cannot read"),
         (["preset=huge"], "demo"),
         (["budget.max_epochs=many"], "max_epochs"),
@@ -33,6 +34,14 @@ def test_a_wrong_request_is_refused_by_name(overrides: list[str], says: str) -> 
     with pytest.raises(RequestError) as error:
         read(overrides)
     assert says in str(error.value)
+
+
+def test_a_preset_takes_what_it_does_not_say_yet_with_or_without_a_plus() -> None:
+    said = ["stages.dense.keep=best", "model.bert_base.config.vocab_size=300"]
+    plain = read([f"preset.{word}" for word in said]).request.preset
+    assert plain == read([f"+preset.{said[0]}", f"++preset.{said[1]}"]).request.preset
+    assert plain.stages.dense.keep == "best" and plain.stages.dense.epochs == 3
+    assert plain.model.bert_base.config.vocab_size == 300
 
 
 def test_leaves_hold_every_file_of_every_group(project_root) -> None:

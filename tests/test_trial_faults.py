@@ -221,7 +221,7 @@ def test_a_recipes_training_becomes_the_schema() -> None:
     assert training.learning_rate[0].initial == 0.01
     assert training.pruning is not None and training.pruning.initial == 0.5
     assert training.distill is not None and training.distill.temperature == 2.0
-    for wrong in ({"epoch": 1}, {"pruning": {"begin": 0}}, {"keep": "first"}):
+    for wrong in ({"epoch": 1}, {"pruning": {"begin": 0}}):
         with pytest.raises(StageError):
             training_of({**TRAINING, **wrong})
 

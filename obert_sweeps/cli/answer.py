@@ -5,14 +5,35 @@ from __future__ import annotations
 import json
 import math
 import sys
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from rich.console import Console
+
+from ..request import Loaded
+
+Document = TypeVar("Document")
 
 
 def print_json(document: Any) -> None:
     """One document; a number that JSON lacks (nan, inf) becomes null."""
     print(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def answer(loaded: Loaded, document: Document, show: Callable[[Document], object]) -> None:
+    """A verb's answer as the request wants it: the document, or what `show` prints of it."""
+    if loaded.request.format == "json":
+        print_json(document)
+    else:
+        show(document)
+
+
+def by_reason(blocked: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Reason -> the cells it blocks: many share one."""
+    found: dict[str, list[str]] = {}
+    for reason, cell in blocked:
+        found.setdefault(reason, []).append(cell)
+    return found
 
 
 def console() -> Console:

@@ -13,19 +13,16 @@ from ..report import words
 from ..report.build import build
 from ..report.fairness import fairness
 from ..request import Loaded
-from ..store import Store
-from .answer import console, print_json
+from .answer import answer, console
+from .settings import store_of
 
 GIVEN = ("epochs", "upstream_epochs", "examples", "fisher_gradients", "cpu_seconds", "gpu_seconds")
 
 
 def main(loaded: Loaded) -> int:
-    report = build(make_plan(loaded), Store(str(loaded.request.store)))
+    report = build(make_plan(loaded), store_of(loaded))
     document = {**report["audit"], "given": fairness(report)}
-    if loaded.request.format == "json":
-        print_json(document)
-    else:
-        show(document)
+    answer(loaded, document, show)
     return 0 if document["ok"] else 1
 
 

@@ -7,8 +7,8 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from ..plan import make_plan
 from ..request import Loaded
 from ..schema import RequestError
 from ..store import Store
-from .answer import console, print_json
+from .answer import answer, console
+from .child import ChildDied, ask
 
 NEEDED = ("torch", "transformers", "datasets", "ray", "hydra-core", "wandb", "torchmetrics")
 INSTALL = "pip install -c constraints.txt -e ."
@@ -38,15 +39,16 @@ def main(loaded: Loaded) -> int:
         ray_sessions(),
     ]
     document = {"ok": all(c["ok"] for c in checks), "checks": checks}
-    if loaded.request.format == "json":
-        print_json(document)
-    else:
-        table = Table("", "what", "found", "fix", box=None)
-        for check in checks:
-            mark = "!!" if not check["ok"] else "--" if check["mend"] else "ok"
-            table.add_row(mark, check["what"], check["found"], check["mend"])
-        console().print(table)
+    answer(loaded, document, show)
     return 0 if document["ok"] else 1
+
+
+def show(document: Mapping[str, Any]) -> None:
+    table = Table("", "what", "found", "fix", box=None)
+    for row in document["checks"]:
+        mark = "!!" if not row["ok"] else "--" if row["mend"] else "ok"
+        table.add_row(mark, row["what"], row["found"], row["mend"])
+    console().print(table)
 
 
 def check(what: str, ok: bool, found: str, mend: str = "") -> dict[str, Any]:
@@ -64,36 +66,37 @@ def packages() -> list[dict[str, Any]]:
 
 
 def devices() -> dict[str, Any]:
-    """What torch sees, asked in a process of its own: the driver imports no torch."""
+    """What torch sees."""
     if importlib.util.find_spec("torch") is None:
         return check("devices", False, "torch is missing", INSTALL)
     code = (
         "import torch; n = torch.cuda.device_count(); "
         "print('; '.join(torch.cuda.get_device_name(i) for i in range(n)) or 'CPU only')"
     )
-    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    if asked.returncode:
-        return check("devices", False, asked.stderr.strip().splitlines()[-1], INSTALL)
-    return check("devices", True, asked.stdout.strip())
+    try:
+        return check("devices", True, ask("-c", code).strip())
+    except ChildDied as died:
+        return check("devices", False, str(died), INSTALL)
 
 
 def engines() -> list[dict[str, Any]]:
     """The inference engines of table 3: one that is missing is no fault, but for the first.
 
-    Every export is checked in ONNX Runtime. Asked in a process of its own, as the devices are.
+    Every export is checked in ONNX Runtime.
     """
-    ask = [sys.executable, "-m", "obert_sweeps.deploy.engines.known"]
-    asked = subprocess.run(ask, capture_output=True, text=True)
-    if asked.returncode:
-        last = asked.stderr.strip().splitlines()[-1:] or ["no message"]
-        return [check("engines", False, last[0], INSTALL)]
-    rows = []
-    for engine in json.loads(asked.stdout):
-        what, lacks = f"engine {engine['name']}", engine["missing"]
-        needed = engine["name"] == "onnxruntime"
-        row = check(what, lacks is None or not needed, engine["version"] or "not here", lacks or "")
-        rows.append({**row, "mend": lacks or ""})
-    return rows
+    try:
+        known = json.loads(ask("-m", "obert_sweeps.deploy.engines.known"))
+    except ChildDied as died:
+        return [check("engines", False, str(died), INSTALL)]
+    return [
+        {
+            "what": f"engine {engine['name']}",
+            "ok": engine["missing"] is None or engine["name"] != "onnxruntime",
+            "found": engine["version"] or "not here",
+            "mend": engine["missing"] or "",
+        }
+        for engine in known
+    ]
 
 
 def machine() -> list[dict[str, Any]]:

@@ -16,15 +16,15 @@ from ..amounts import size
 from ..garbage import find, free, held
 from ..plan import make_plan
 from ..request import Loaded
-from ..store import Store
-from .answer import console, notice, print_json
+from .answer import answer, console, notice
+from .settings import store_of
 
 LISTED = 20  # rows; the rest is added up
 
 
 def main(loaded: Loaded) -> int:
     plan = make_plan(loaded)
-    store = Store(str(loaded.request.store))
+    store = store_of(loaded)
     items = find(plan, store)
     freed, faults = 0, 0
     for item in items if loaded.request.confirm else []:
@@ -43,10 +43,7 @@ def main(loaded: Loaded) -> int:
         "bytes": sum(item.bytes for item in items),
         "freed": freed,
     }
-    if loaded.request.format == "json":
-        print_json(document)
-    else:
-        show(document, bool(loaded.request.confirm))
+    answer(loaded, document, lambda told: show(told, bool(loaded.request.confirm)))
     return 1 if faults else 0
 
 

@@ -11,22 +11,20 @@ from ..amounts import duration, size
 from ..cost import Measured
 from ..plan import Plan, make_plan
 from ..request import Loaded
-from ..schema import Stage
+from ..schema import Stage, role_group
 from ..store import Store
 from ..to_run import to_run
-from .answer import console, print_json
+from .answer import answer, by_reason, console
+from .settings import store_of
 
 _TOLD_GPU_HOURS = 0.01  # a plan of fewer is for a CPU
 
 
 def main(loaded: Loaded) -> int:
     plan = make_plan(loaded)
-    store = Store(str(loaded.request.store))
+    store = store_of(loaded)
     document = describe(plan, finished(plan, store), measured(store))
-    if loaded.request.format == "json":
-        print_json(document)
-    else:
-        show(plan, document)
+    answer(loaded, document, show)
     return 1 if any(c.blocked for c in plan.selected()) else 0
 
 
@@ -50,9 +48,8 @@ def describe(plan: Plan, done: set[str], rates: Measured) -> dict[str, Any]:
     """The plan as a document. A stage's `cost.seconds` is by what was measured, where it was."""
     wanted = plan.wanted()
     pending = [s for s in wanted if s.id not in done]
-    by_rate = {s.id: seconds for s in pending if (seconds := rates.seconds_of(s)) is not None}
-    for s in pending:
-        s.cost["seconds"] = by_rate.get(s.id, s.cost["seconds"])
+    by_rate = {s.id: known for s in pending if (known := rates.seconds_of(s)) is not None}
+    seconds = {s.id: by_rate.get(s.id, s.cost["seconds"]) for s in wanted}
     users = Counter(i for c in plan.selected() for i in c.stages)
     return {
         "preset": plan.preset,
@@ -69,7 +66,15 @@ def describe(plan: Plan, done: set[str], rates: Measured) -> dict[str, Any]:
             }
             for c in plan.selected()
         ],
-        "stages": [s.as_dict() | {"done": s.id in done, "cells": users[s.id]} for s in wanted],
+        "stages": [
+            s.as_dict()
+            | {
+                "cost": s.cost | {"seconds": seconds[s.id]},
+                "done": s.id in done,
+                "cells": users[s.id],
+            }
+            for s in wanted
+        ],
         "totals": {
             "cells": len(plan.selected()),
             "blocked": sum(bool(c.blocked) for c in plan.selected()),
@@ -77,7 +82,7 @@ def describe(plan: Plan, done: set[str], rates: Measured) -> dict[str, Any]:
             "stages_without_sharing": sum(users.values()),
             "finished": len(wanted) - len(pending),
             "gpu_hours": sum(s.cost["gpu_hours"] for s in pending),
-            "seconds": sum(s.cost["seconds"] for s in pending),
+            "seconds": sum(seconds[s.id] for s in pending),
             "by_measured_rates": len(by_rate),
             "measured_stages": rates.stages,
             "disk_bytes": sum(s.cost["disk_bytes"] for s in pending),
@@ -85,15 +90,15 @@ def describe(plan: Plan, done: set[str], rates: Measured) -> dict[str, Any]:
     }
 
 
-def show(plan: Plan, document: dict[str, Any]) -> None:
-    totals = document["totals"]
+def show(document: dict[str, Any]) -> None:
+    totals, seeds = document["totals"], len(document["seeds"])
     out = console()
     by_gpu = totals["gpu_hours"] >= _TOLD_GPU_HOURS
     spent = "GPU-hours" if by_gpu else "time"
     table = Table("stage", "model", "count", "cells", "done", spent, "disk", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in by_kind(plan.wanted(), document, by_gpu):
+    for row in by_kind(document["stages"], by_gpu):
         table.add_row(*row)
     hours = f"{totals['gpu_hours']:.3g} A100-hours, or " if by_gpu else ""
     how = "by what such models have been seen to take"
@@ -104,42 +109,35 @@ def show(plan: Plan, document: dict[str, Any]) -> None:
         )
     out.print(table)
     out.print(
-        f"\n{totals['cells']} cells, {len(plan.seeds)} seed(s), preset {plan.preset}: "
+        f"\n{totals['cells']} cells, {seeds} seed(s), preset {document['preset']}: "
         f"{totals['stages']} stages ({totals['stages_without_sharing']} without sharing), "
         f"{totals['finished']} done.\n"
         f"Compared {document['comparison']}.\n"
         f"To do: about {hours}{duration(totals['seconds'])} one after another here, {how}; "
         f"{size(totals['disk_bytes'])} of results, checkpoints and data apart."
     )
-    for reason, ids in blocked_by_reason(plan).items():
+    blocked = [(c["blocked"], c["id"]) for c in document["cells"] if c["blocked"]]
+    for reason, ids in by_reason(blocked).items():
         out.print(f"blocked, {len(ids)} cells: {reason}\n  {' '.join(ids)}")
 
 
-def blocked_by_reason(plan: Plan) -> dict[str, list[str]]:
-    reasons: dict[str, list[str]] = {}
-    for planned in plan.selected():
-        if planned.blocked:
-            reasons.setdefault(planned.blocked, []).append(planned.cell.id)
-    return reasons
-
-
-def by_kind(stages: list[Stage], document: dict[str, Any], by_gpu: bool) -> list[list[str]]:
+def by_kind(stages: list[dict[str, Any]], by_gpu: bool) -> list[list[str]]:
     """One row for each role and model, in the order of the plan; in GPU-hours, or in time."""
-    facts = {s["id"]: s for s in document["stages"]}
-    groups: dict[tuple[str, str], list[Stage]] = {}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for stage in stages:
-        groups.setdefault((stage.tags["role"], stage.tags["model"]), []).append(stage)
+        tags = stage["tags"]
+        groups.setdefault((role_group(tags["role"]), tags["model"]), []).append(stage)
     return [
         [
             role,
             model,
             str(len(members)),
-            str(sum(facts[s.id]["cells"] for s in members)),
-            str(sum(facts[s.id]["done"] for s in members)),
-            f"{sum(s.cost['gpu_hours'] for s in members):.3g}"
+            str(sum(s["cells"] for s in members)),
+            str(sum(s["done"] for s in members)),
+            f"{sum(s['cost']['gpu_hours'] for s in members):.3g}"
             if by_gpu
-            else duration(sum(s.cost["seconds"] for s in members)),
-            size(sum(s.cost["disk_bytes"] for s in members)),
+            else duration(sum(s["cost"]["seconds"] for s in members)),
+            size(sum(s["cost"]["disk_bytes"] for s in members)),
         ]
         for (role, model), members in groups.items()
     ]

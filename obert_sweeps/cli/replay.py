@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from ..request import Loaded
 from ..schema import RequestError, Stage
 from ..store import Store
-from ..sweep.workers import runtime_of as of_stage
-from .answer import console, notice, print_json
-from .run import runtime_of
-from .status import find_stage
+from ..sweep.attempt import own_runtime
+from .answer import answer, console, notice
+from .settings import runtime_of, store_of
 
 
 def main(loaded: Loaded) -> int:
     if loaded.request.stage is None:
         raise RequestError("replay needs a stage: replay stage=ID. See the ids with: status")
-    store = Store(str(loaded.request.store))
-    stage_id = find_stage(store, str(loaded.request.stage))
+    store = store_of(loaded)
+    stage_id = store.id_of(str(loaded.request.stage))
     recorded = store.folder(stage_id).read_json("stage.json")
     if recorded is None:
         raise RequestError(f"stage {stage_id} has no stage.json in {store.address}: run it first.")
@@ -32,14 +33,14 @@ def main(loaded: Loaded) -> int:
             f"stage {stage_id} needs the models of {', '.join(freed)}, which gc has freed. Delete "
             f"{store.folder(stage_id).where('result.json')} and run again: all are made anew."
         )
-    runtime = runtime_of(loaded)
+    runtime = own_runtime(stage, runtime_of(loaded))
     runtime.tracker = {}
     runtime.output = str(store.root / "replay")
     runtime.again = True
     notice(f"replaying {stage.name} into {runtime.output}")
     from ..trial import run_stage  # torch starts here
 
-    outcome = run_stage(stage.as_dict(), asdict(of_stage(stage, runtime)))
+    outcome = run_stage(stage.as_dict(), asdict(runtime))
     again = Store(runtime.output).result(stage_id)
     before = store.result(stage_id)
     document = {
@@ -48,11 +49,13 @@ def main(loaded: Loaded) -> int:
         "metrics": (again or {}).get("metrics"),
         "recorded": (before or {}).get("metrics"),
     }
-    if loaded.request.format == "json":
-        print_json(document)
-    else:
-        console().print(
-            f"{stage.name}\nnow       {document['metrics']}\nrecorded  {document['recorded']}"
-            + (f"\n{outcome['reason']}" if outcome.get("reason") else "")
-        )
+    answer(loaded, document, lambda told: show(stage.name, told))
     return 0 if outcome["status"] in ("done", "not_converged") else 1
+
+
+def show(name: str, document: Mapping[str, Any]) -> None:
+    reason = document["outcome"].get("reason")
+    console().print(
+        f"{name}\nnow       {document['metrics']}\nrecorded  {document['recorded']}"
+        + (f"\n{reason}" if reason else "")
+    )

@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
-from ..plan import make_plan
+from collections.abc import Mapping
+from typing import Any
+
+from ..compose import to_plain
+from ..plan import Plan, make_plan
+from ..report.build import build
+from ..report.files import write
+from ..report.links import run_links
+from ..report.terminal import terminal
+from ..report.traces import read_traces
 from ..request import Loaded
 from ..store import Store
-from .run import conclude
+from .answer import answer, console
+from .settings import store_of
 
 
 def main(loaded: Loaded) -> int:
-    store = Store(str(loaded.request.store))
+    store = store_of(loaded)
     store.check_writable()
     return conclude(loaded, make_plan(loaded), store)
+
+
+def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
+    """Write the report and show it; the exit code says whether every cell is finished."""
+    report = build(plan, store, store.cells())
+    folder = store.root / "report"
+    runs = run_links(store.root, to_plain(loaded.request.tracker))
+    write(report, folder, read_traces(plan, store), runs)
+    store.place.publish("report")
+
+    def show(report: Mapping[str, Any]) -> None:
+        out = console()
+        for part in terminal(report):
+            out.print(part)
+        out.print(f"report: {folder / 'report.html'}")
+        if store.address != str(store.root):
+            out.print(f"        {store.address}/report/report.html")
+
+    answer(loaded, report, show)
+    unfinished = [c for c in report["cells"] if c["verdict"] in ("blocked", "failed", "not_run")]
+    return 1 if unfinished else 0

@@ -2,52 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
+from ..cost import seconds_left
 from ..plan import Plan, make_plan
 from ..request import Loaded
-from ..schema import RequestError, Stage
+from ..schema import Stage
 from ..store import Store
-from .answer import console, print_json
-from .status_view import detail, show
+from .answer import answer
+from .settings import store_of
+from .status_view import show, show_stage
 
 LOG_LINES = 20
 
 
 def main(loaded: Loaded) -> int:
-    store = Store(str(loaded.request.store))
+    store = store_of(loaded)
     if loaded.request.stage is not None:
-        return one_stage(loaded, store, find_stage(store, str(loaded.request.stage)))
+        answer(loaded, one_stage(store, store.id_of(str(loaded.request.stage))), show_stage)
+        return 0
     plan = make_plan(loaded)
     document = describe(plan, store)
-    if loaded.request.format == "json":
-        print_json(document)
-    else:
-        show(document)
+    answer(loaded, document, show)
     bad = any(s["state"] == "failed" for s in document["stages"]) or any(
         c["state"] == "blocked" for c in document["cells"]
     )
     return 1 if bad else 0
-
-
-def find_stage(store: Store, prefix: str) -> str:
-    """The stage in the store whose id starts so.
-
-    Raises RequestError where none or several do.
-    """
-    found = [i for i in store.ids() if i.startswith(prefix)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise RequestError(
-            f"no stage in {store.address} has an id that starts with '{prefix}'. "
-            "See the ids with: obert-sweeps status"
-        )
-    raise RequestError(
-        f"'{prefix}' fits {len(found)} stages: {', '.join(found[:5])} … Give more of it."
-    )
 
 
 def describe(plan: Plan, store: Store) -> dict[str, Any]:
@@ -88,17 +69,8 @@ def row_of(stage: Stage, store: Store) -> dict[str, Any]:
     row: dict[str, Any] = {"id": stage.id, "name": stage.name, "kind": kind}
     row |= {"planned_seconds": planned, **state_of(store, stage.id)}
     if row["state"] == "running":
-        row["seconds_left"] = seconds_left(row.get("progress") or {}, stage)
+        row["seconds_left"] = seconds_left(stage, row["progress"])
     return row
-
-
-def seconds_left(progress: dict[str, Any], stage: Stage) -> float | None:
-    """Of a running stage, from its last record; None where that does not tell."""
-    rate = progress.get("samples_per_second")
-    batch = (stage.recipe.get("training") or {}).get("batch_size")
-    if not rate or not batch:
-        return None
-    return float((progress["steps"] - progress["step"]) * batch / rate)
 
 
 def work_left(stages: list[dict[str, Any]]) -> float | None:
@@ -128,11 +100,9 @@ def state_of(store: Store, stage_id: str) -> dict[str, Any]:
         seconds = float((result.get("cost") or {}).get("seconds") or 0.0)
         row |= {"state": "done", "status": result["status"], "seconds": seconds}
         return row | {"metrics": result["metrics"]}
-    lease = folder.lease_state()
-    last = folder.last_record()
-    if lease is not None and not lease.stale:
-        holder = f"{lease.owner}, process {lease.pid} on {lease.host}"
-        return row | {"state": "running", "holder": holder, "progress": last}
+    holder, last = folder.holder(), folder.last_record()
+    if holder is not None:
+        return row | {"state": "running", "holder": str(holder), "progress": last}
     failure = folder.read_json("failure.json")
     if failure is not None:
         return row | {
@@ -147,29 +117,17 @@ def worst(states: list[str]) -> str:
     return next((s for s in ("failed", "blocked", "running", "waiting") if s in states), "done")
 
 
-def one_stage(loaded: Loaded, store: Store, stage_id: str) -> int:
+def one_stage(store: Store, stage_id: str) -> dict[str, Any]:
     folder = store.folder(stage_id)
     stage = folder.read_json("stage.json") or {}
-    tail = folder.log_tail(LOG_LINES)
-    document = {
+    return {
         "id": stage_id,
         "name": stage.get("name", ""),
         **state_of(store, stage_id),
         "parents": stage.get("parents", {}),
         "recipe": stage.get("recipe", {}),
         "seed": stage.get("seed"),
-        "log_tail": tail,
+        "log_tail": folder.log_tail(LOG_LINES),
         "replay": f"obert-sweeps replay stage={stage_id[:8]} store={store.address}",
         "read_at": time.time(),
     }
-    if loaded.request.format == "json":
-        print_json(document)
-        return 0
-    out = console()
-    out.print(f"{stage_id}  {document['name']}\n{document['state']}  {detail(document)}")
-    for role, parent in document["parents"].items():
-        out.print(f"{role:<8} {parent}")
-    out.print(json.dumps(document["recipe"], indent=2), soft_wrap=True)
-    out.print("\n".join(tail), soft_wrap=True)
-    out.print(f"again, in this process: {document['replay']}")
-    return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..amounts import duration, size
-from .answer import console
+from ..schema import role_group
+from .answer import by_reason, console
 
 LISTED = 40  # stages; of more, those that are done or waiting are counted by kind
 NAMED = 3  # blocked cells with the same reason
@@ -39,19 +41,26 @@ def show(document: Mapping[str, Any], out: Console | None = None) -> None:
     for row in stages:
         if row["state"] == "failed":
             out.print(Text(f"failed   {row['name']}: {row['reason']}  (log: {row['log']})", "red"))
-    for reason, cells in blocked(document).items():
+    blocked = [
+        (c.get("reason", "a stage it needs failed"), c["id"])
+        for c in document["cells"]
+        if c["state"] == "blocked"
+    ]
+    for reason, cells in by_reason(blocked).items():
         more = f" and {len(cells) - NAMED} more" if len(cells) > NAMED else ""
         out.print(Text(f"blocked  {', '.join(cells[:NAMED])}{more}: {reason}", "yellow"))
     out.print(Text(summary(document)))
 
 
-def blocked(document: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Reason -> the cells it blocks: many share one."""
-    found: dict[str, list[str]] = {}
-    for cell in document["cells"]:
-        if cell["state"] == "blocked":
-            found.setdefault(cell.get("reason", "a stage it needs failed"), []).append(cell["id"])
-    return found
+def show_stage(document: Mapping[str, Any]) -> None:
+    """One stage: how it stands, what it is made from, the end of its log, how to try it again."""
+    out = console()
+    out.print(f"{document['id']}  {document['name']}\n{document['state']}  {detail(document)}")
+    for role, parent in document["parents"].items():
+        out.print(f"{role:<8} {parent}")
+    out.print(json.dumps(document["recipe"], indent=2), soft_wrap=True)
+    out.print("\n".join(document["log_tail"]), soft_wrap=True)
+    out.print(f"again, in this process: {document['replay']}")
 
 
 def by_kind(document: Mapping[str, Any]) -> Table:
@@ -60,7 +69,7 @@ def by_kind(document: Mapping[str, Any]) -> Table:
     table = Table("kind of stage", *states, box=None)
     kinds: dict[str, dict[str, int]] = {}
     for row in document["stages"]:
-        of_kind = kinds.setdefault(row["kind"], dict.fromkeys(states, 0))
+        of_kind = kinds.setdefault(role_group(row["kind"]), dict.fromkeys(states, 0))
         of_kind[row["state"]] += 1
     for kind, counts in kinds.items():
         table.add_row(kind, *(str(count or "") for count in counts.values()))

@@ -11,11 +11,12 @@ from ..request import Loaded
 from ..schema import RequestError
 from ..store import Store
 from ..tracker.base import Rebuilder, Tracker
-from .answer import console, notice, print_json
+from .answer import answer, console, notice
+from .settings import store_of
 
 
 def main(loaded: Loaded) -> int:
-    store = Store(str(loaded.request.store))
+    store = store_of(loaded)
     tracker = make(to_plain(loaded.request.tracker), loaded.request.allow_targets, Tracker)
     if not store.ids():
         raise RequestError(f"{store.root} holds no stage. Name the store of a run: store=DIR")
@@ -28,10 +29,8 @@ def main(loaded: Loaded) -> int:
         return found
 
     found = rebuild(store, rebuilder, notice)
-    if loaded.request.format == "json":
-        print_json({"store": str(store.root), **asdict(found)})
-    else:
-        console().print(told(found, store))
+    document = {"store": str(store.root), **asdict(found)}
+    answer(loaded, document, lambda _: console().print(told(found, store)))
     return 1 if found.unwritten else 0
 
 

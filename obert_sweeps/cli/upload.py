@@ -15,8 +15,8 @@ import time
 
 from ..rebuild import FOLDER
 from ..request import Loaded
-from ..store import Store
 from .answer import notice
+from .settings import store_of
 
 EVERY_SECONDS = 60.0
 LAST_SECONDS = 60.0  # what the end of a run waits for its last uploads
@@ -33,7 +33,7 @@ class Uploads:
         nice = shutil.which("nice")
         self._command = [nice, "-n", "19"] if nice else []
         self._command += [sys.executable, "-m", "obert_sweeps", *self._verb]
-        self._log = Store(str(loaded.request.store)).root / FOLDER / "sync.log"
+        self._log = store_of(loaded).root / FOLDER / "sync.log"
         self._every = every_seconds
         self._next = time.monotonic() + every_seconds
         self._process: subprocess.Popen[bytes] | None = None

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from ..schema import Stage
-from .source import StoreView, kind_of
+from .source import StoreView
 
 RATES = ("samples_per_second", "tokens_per_second", "padding_share", "tflops", "mfu")
 SPENT = ("seconds", "cpu_seconds", "gpu_seconds")
@@ -38,7 +38,7 @@ def _row(stage_id: str, stage: Stage | None, store: StoreView) -> dict[str, Any]
     return {
         "id": stage_id,
         "name": stage.name if stage else stage_id,
-        "kind": kind_of(stage) if stage else "",
+        "kind": stage.role_group if stage else "",
         "status": result.get("status", "done") if result else ("failed" if failed else "-"),
         "planned_seconds": float(stage.cost.get("seconds", 0.0)) if stage else 0.0,
         **{name: float(spent.get(name) or 0.0) for name in SPENT},

@@ -9,6 +9,7 @@ from math import isfinite
 from statistics import fmean
 from typing import Any, Protocol
 
+from ..ancestry import with_ancestors
 from ..catalogue.cell import Cell
 from ..schema import Stage
 
@@ -74,18 +75,7 @@ class CellOutcome:
 
 def ancestors(stage_id: str, stages: Mapping[str, Stage]) -> list[str]:
     """The stage and all it needs, parents first, each once."""
-    seen: dict[str, None] = {}
-    pending = [(stage_id, False)]
-    while pending:
-        current, expanded = pending.pop()
-        if current in seen:
-            continue
-        if expanded or current not in stages:
-            seen[current] = None
-            continue
-        pending.append((current, True))
-        pending += [(parent, False) for parent in stages[current].parents.values()]
-    return list(seen)
+    return with_ancestors([stage_id], lambda i: stages[i].parents.values() if i in stages else ())
 
 
 def dense_stages(cell: CellView, plan: PlanView) -> list[str]:
@@ -112,13 +102,6 @@ def own_stages(cell: CellView, final: str, plan: PlanView) -> list[Stage]:
     shared = set(dense_stages(cell, plan))
     needed = ancestors(final, plan.stages)
     return [plan.stages[i] for i in needed if i in plan.stages and i not in shared]
-
-
-def kind_of(stage: Stage) -> str:
-    """A stage's part in its chain; the rounds of a lottery ticket are one kind."""
-    role = stage.tags.get("role") or str(stage.recipe.get("kind", ""))
-    name, _, number = role.rpartition("_")
-    return name if name and number.isdigit() else role
 
 
 def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..catalogue.cell import primary_metric
 from ..schema import Stage
-from .source import PlanView, StoreView, kind_of, own_stages
+from .source import PlanView, StoreView, own_stages
 
 POINTS = 150  # of a curve; a paper-scale stage has thousands of records
 
@@ -133,7 +133,7 @@ def _span(stage: Stage, store: FolderView) -> Span | None:
         start, end = float(last["time"]) - seconds, float(last["time"])
     resumed = seconds > end - start + 1.0
     host = str((result.get("environment") or {}).get("host") or "?")
-    return Span(stage.id, stage.name, kind_of(stage), host, start, end, resumed)
+    return Span(stage.id, stage.name, stage.role_group, host, start, end, resumed)
 
 
 def one_shot_curves(store: FolderView) -> dict[Curve, dict[str, dict[float, float]]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..schema import RequestError, Runtime, Stage
 from ..store import Store
+from .attempt import RUN_STAGE
 from .events import Event, OnEvent
 from .ledger import Ledger
-from .workers import RUN_STAGE
 
 __all__ = ["Event", "OnEvent", "run_plan"]
 

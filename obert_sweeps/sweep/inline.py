@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
-from ..schema import Interrupted, Runtime
+from ..schema import Runtime
+from .attempt import carry_out, own_runtime
 from .ledger import Ledger
-from .signals import on_stop
-from .workers import carry_out, runtime_of
-
-
-def interruptible() -> AbstractContextManager[None]:
-    """SIGINT and SIGTERM raise Interrupted where the process is; leases are then given back."""
-
-    def stop(signum: int) -> None:
-        raise Interrupted(signum)
-
-    return on_stop(stop)
+from .signals import interruptible
 
 
 def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: str) -> None:
@@ -38,5 +28,5 @@ def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: st
                 continue
             frontier.started(stage.id)
             ledger.started(stage.id)
-            own = asdict(runtime_of(stage, runtime))
+            own = asdict(own_runtime(stage, runtime))
             ledger.ended(stage.id, carry_out(stage.as_dict(), own, run_stage))

@@ -10,7 +10,7 @@ from ..schema import RequestError, Stage
 from ..store import Store
 from ..to_run import to_run
 from .events import Event, OnEvent
-from .searcher import Frontier
+from .frontier import Frontier
 
 
 class Ledger:
@@ -73,8 +73,7 @@ class Ledger:
                 self.frontier.finished(name)
                 self._finished(name)
                 continue
-            state = self.store.folder(name).lease_state()
-            if state is None or state.stale:
+            if self.store.folder(name).holder() is None:
                 self.frontier.let_go(name)
 
     def _finished(self, name: str) -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..amounts import duration
+from ..cost import seconds_left
 from ..schema import Stage
 from ..store import Store
 from .events import Event
@@ -31,24 +32,13 @@ class Running:
 
     stage: Stage
     since: float
-    first: dict[str, Any] = field(default_factory=dict)  # first training record of this run
-    last: dict[str, Any] = field(default_factory=dict)
+    last: dict[str, Any] = field(default_factory=dict)  # training record of this run
     read: float = 0.0
 
     def see(self, record: dict[str, Any] | None) -> None:
         """Take in a record; only training records of this run say how far the stage is."""
         if record and "steps" in record and record.get("time", 0.0) >= self.since:
-            self.first = self.first or record
             self.last = record
-
-    def seconds_left(self) -> float | None:
-        """From the steps done since this run began; None while that cannot be told."""
-        if not self.last or self.last["step"] <= self.first["step"]:
-            return None
-        rate = (self.last["step"] - self.first["step"]) / max(
-            self.last["time"] - self.first["time"], 1e-9
-        )
-        return float((self.last["steps"] - self.last["step"]) / rate)
 
     def row(self) -> tuple[str, str, str, str]:
         """Name, epoch, rate, time left."""
@@ -57,7 +47,7 @@ class Running:
             epoch = f"{self.last.get('epoch', 0):.1f}/{self.last.get('epochs', 0):g}"
             if "samples_per_second" in self.last:
                 rate = f"{self.last['samples_per_second']:.0f}/s"
-        if (seconds := self.seconds_left()) is not None:
+        if (seconds := seconds_left(self.stage, self.last)) is not None:
             left = duration(seconds)
         return self.stage.name, epoch, rate, left
 
@@ -157,7 +147,7 @@ class Progress:
                 continue
             seconds = stage.cost.get("seconds", 0.0) * self._taken / self._estimated
             if (running := self._running.get(name)) is not None:
-                told = running.seconds_left()
+                told = seconds_left(stage, running.last)
                 seconds = max(0.0, seconds - (now - running.since)) if told is None else told
                 running_longest = max(running_longest, seconds)
             left += seconds
@@ -189,7 +179,7 @@ class Progress:
         """'dense 4/10, gradual 0/7': ended, of the kinds of stage that have not all ended."""
         kinds: dict[str, list[bool]] = {}
         for name, stage in self._stages.items():
-            kinds.setdefault(stage.tags.get("role", "stage"), []).append(name in self._ended)
+            kinds.setdefault(stage.role_group, []).append(name in self._ended)
         left = [f"{k} {sum(ended)}/{len(ended)}" for k, ended in kinds.items() if not all(ended)]
         more = f" and {len(left) - _KINDS} more kinds" if len(left) > _KINDS else ""
         return ", ".join(left[:_KINDS]) + more

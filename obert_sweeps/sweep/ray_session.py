@@ -17,7 +17,7 @@ import ray
 
 from ..lease import process_start
 from ..schema import RequestError
-from .inline import interruptible
+from .signals import interruptible
 
 _PREFIX = "obert-"
 _OBJECT_STORE_BYTES = 200 * 10**6  # stages exchange files, not objects

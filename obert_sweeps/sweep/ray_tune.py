@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,14 +20,14 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from ..schema import Interrupted, Runtime
+from ..schema import Interrupted, Runtime, Stage
+from .attempt import RUN_STAGE, carry_out, own_runtime
 from .demand import bundle, check_demand, most_at_once
-from .helpers import Helpers
 from .ledger import Ledger
+from .rank_workers import RankWorkers
 from .ray_session import environment, session
 from .room import Room, shape_of
 from .signals import on_stop
-from .workers import RUN_STAGE, carry_out, runtime_of
 
 _MOST_STARTING = 16  # processes that start at once, of stages that ask for the same
 
@@ -41,11 +41,17 @@ def most_waiting(at_once: int) -> int:
     return min(16, max(2, at_once // 8))
 
 
+def most_pending(stages: Sequence[Stage], at_once: int) -> int:
+    """How many trials Tune may have that wait for their room: some of each demand there is."""
+    shapes = {shape_of(stage) for stage in stages}
+    return (min(_MOST_STARTING, at_once) + most_waiting(at_once)) * len(shapes)
+
+
 class _Stop(BaseException):
     """Leaves Tune's loop at once; it would take an Exception for a failed trial."""
 
 
-class _Run:
+class RunState:
     """What searcher, callback and stopper share, and what makes the loop stop from outside a trial:
     a signal, or an error of the listener.
     """
@@ -56,7 +62,7 @@ class _Run:
         self.signum: int | None = None
         self.error: Exception | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Run:
+    def __deepcopy__(self, memo: dict[int, Any]) -> RunState:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -88,7 +94,7 @@ class _Run:
 class StageTrial(tune.Trainable):
     """A worker process. One step is one stage; a reused process takes the next stage's config.
 
-    Of a stage with several workers it is rank 0, and the others are its helpers.
+    Of a stage with several workers it is rank 0, and the others are its actors.
     """
 
     def setup(
@@ -99,7 +105,7 @@ class StageTrial(tune.Trainable):
     ) -> None:
         self._stages = stages or {}
         self._run_stage = run_stage
-        self._helpers = Helpers()
+        self._workers = RankWorkers()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         return True
@@ -109,12 +115,12 @@ class StageTrial(tune.Trainable):
         if stage["workers"] == 1:
             outcome = carry_out(stage, runtime, self._run_stage)
         else:
-            with self._helpers.group(stage, runtime, self._run_stage) as group:
+            with self._workers.group(stage, runtime, self._run_stage) as group:
                 outcome = carry_out(stage, runtime, self._run_stage, group)
         return {"done": True, "outcome": json.dumps(outcome)}
 
     def cleanup(self) -> None:
-        self._helpers.end()
+        self._workers.end()
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -126,7 +132,7 @@ class StageTrial(tune.Trainable):
 class StageSearcher(Searcher):
     """Suggests ready stages: None while waiting, FINISHED when every stage has come to its end."""
 
-    def __init__(self, run: _Run, room: Room) -> None:
+    def __init__(self, run: RunState, room: Room) -> None:
         super().__init__()
         self._run = run
         self._room = room
@@ -174,7 +180,7 @@ class StageSearcher(Searcher):
 class _Starts(tune.Callback):
     """Tells when a stage's process begins, and when it begins again after a death."""
 
-    def __init__(self, run: _Run, room: Room) -> None:
+    def __init__(self, run: RunState, room: Room) -> None:
         self._run = run
         self._room = room
 
@@ -197,7 +203,7 @@ def _what_died(trial: Any) -> str:
 class _Stopper(tune.Stopper):
     """Asked once a turn of Tune's loop."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: RunState) -> None:
         self._run = run
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -212,10 +218,10 @@ def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: st
     """Run all stages of the ledger on Ray; see `sweep.run_plan`."""
     frontier, store = ledger.frontier, ledger.store
     todo = [stage for stage in frontier.stages.values() if frontier.state[stage.id] != "done"]
-    run = _Run(ledger, int(cluster.get("max_failures", 3)))
+    run = RunState(ledger, int(cluster.get("max_failures", 3)))
     runtime = replace(runtime, store=store.address)  # a worker may have another working directory
     payload = {
-        stage.id: json.dumps([stage.as_dict(), asdict(runtime_of(stage, runtime))])
+        stage.id: json.dumps([stage.as_dict(), asdict(own_runtime(stage, runtime))])
         for stage in todo
     }
     max_concurrent = cluster.get("max_concurrent")
@@ -226,9 +232,7 @@ def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: st
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         check_demand(todo, nodes)
         at_once = most_at_once(todo, nodes)
-        waiting = most_waiting(at_once)
-        room = Room(nodes, waiting, frontier.rank)
-        shapes = len({shape_of(stage) for stage in todo})
+        room = Room(nodes, most_waiting(at_once), frontier.rank)
         try:
             _fit(
                 tune.with_parameters(StageTrial, stages=payload, run_stage=run_stage),
@@ -244,7 +248,7 @@ def run(ledger: Ledger, runtime: Runtime, cluster: dict[str, Any], run_stage: st
                 ),
                 reuse=bool(reuse),
                 max_concurrent=max_concurrent,
-                pending=(min(_MOST_STARTING, at_once) + waiting) * shapes,
+                pending=most_pending(todo, at_once),
             )
         except _Stop:
             if run.error is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
+
+from ..schema import Interrupted
 
 
 @contextmanager
@@ -25,3 +27,12 @@ def on_stop(take: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+def interruptible() -> AbstractContextManager[None]:
+    """SIGINT and SIGTERM raise Interrupted where the process is; leases are then given back."""
+
+    def stop(signum: int) -> None:
+        raise Interrupted(signum)
+
+    return on_stop(stop)

@@ -18,21 +18,31 @@ def learning_rate(pieces: Sequence[LearningRatePiece], step: int, steps_per_epoc
     end cuts short keeps its slope and stops where it is cut. After the last piece its last value
     stays.
     """
-    if not pieces:
-        raise RequestError("the learning rate has no pieces. Give at least one, with `until`.")
     begin = 0.0
     for piece in pieces:
-        if piece.until <= begin or (piece.every is not None and piece.every <= 0):
-            raise RequestError(
-                f"a learning-rate piece runs from epoch {begin:g} until {piece.until:g}"
-                f" (every {piece.every}): each must end after it begins, and `every` be positive."
-            )
         if step < step_of(piece.until, steps_per_epoch):
             return _on_piece(piece, begin, step, steps_per_epoch)
         begin = piece.until
     begin = pieces[-2].until if len(pieces) > 1 else 0.0
     final_step = max(step_of(pieces[-1].until, steps_per_epoch) - 1, 0)
     return _on_piece(pieces[-1], begin, final_step, steps_per_epoch)
+
+
+def check_pieces(pieces: Sequence[LearningRatePiece]) -> None:
+    """RequestError unless each piece ends after it begins, at rates that can be."""
+    begin = 0.0
+    for piece in pieces:
+        if not begin < piece.until < math.inf or (piece.every is not None and not piece.every > 0):
+            raise RequestError(
+                f"a learning-rate piece runs from epoch {begin:g} until {piece.until:g}"
+                f" (every {piece.every}): each must end after it begins, and `every` be positive."
+            )
+        if not (0 <= piece.initial < math.inf and 0 <= piece.final < math.inf):
+            raise RequestError(
+                f"a learning-rate piece goes from {piece.initial:g} to {piece.final:g}: rates are"
+                " at least 0."
+            )
+        begin = piece.until
 
 
 def _on_piece(piece: LearningRatePiece, begin: float, step: int, steps_per_epoch: int) -> float:

@@ -43,13 +43,6 @@ def training_of(data: Mapping[str, Any]) -> Training:
         raise StageError(
             f"the recipe's training is not understood: {error}. Keys: {known}"
         ) from error
-    if training.keep not in ("last", "best"):
-        raise StageError(f"training.keep {training.keep!r} is unknown. Choose last or best.")
-    if training.group_by_length < 0:
-        raise StageError(
-            f"training.group_by_length is {training.group_by_length}: it is a number of batches, 0"
-            " for the plain order. For instance: 50."
-        )
     return training
 
 

@@ -16,7 +16,7 @@ from obert_sweeps.cli import audit
 def ask(monkeypatch, capsys):
     def answer(fake, style="text"):
         monkeypatch.setattr(audit, "make_plan", lambda loaded: fake)
-        monkeypatch.setattr(audit, "Store", lambda root: fake)
+        monkeypatch.setattr(audit, "store_of", lambda loaded: fake)
         code = audit.main(SimpleNamespace(request=SimpleNamespace(store="x", format=style)))
         return code, capsys.readouterr().out
 

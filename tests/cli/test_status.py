@@ -90,6 +90,7 @@ def test_before_anything_is_finished_no_time_is_promised(store):
 
 def test_a_long_plan_is_told_by_kind(store):
     stages = [stage(f"dense-{k}") for k in range(LISTED)] + [stage("prune-0")]
+    stages += [stage(f"round_{k}") for k in range(3)]
     for k in range(3):
         finish(store, f"dense-{k}", 1.0)
     store.folder("prune-0").write_json("failure.json", {"reason": "too large"})
@@ -97,6 +98,8 @@ def test_a_long_plan_is_told_by_kind(store):
     assert "dense-7" not in text and "prune-0 seed 1: too large" in text
     (line,) = [line for line in text.splitlines() if line.strip().startswith("dense")]
     assert line.split() == ["dense", "3", str(LISTED - 3)]
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("round")]
+    assert line.split() == ["round", "3"]
 
 
 def test_cells_with_one_reason_share_a_line(store):

@@ -15,8 +15,8 @@ from plans import FAKE, VALUES, mixed, read_events, runtime, stage, start_driver
 from obert_sweeps import sweep
 from obert_sweeps.schema import Interrupted, RequestError, Runtime, Stage
 from obert_sweeps.store import Store
+from obert_sweeps.sweep.attempt import own_runtime
 from obert_sweeps.sweep.events import Event
-from obert_sweeps.sweep.workers import runtime_of
 
 INLINE = {"runner": "inline", "held_seconds": 0.1}
 
@@ -163,12 +163,12 @@ def test_an_unknown_runner() -> None:
 
 
 def test_threads_and_device_follow_from_the_stage() -> None:
-    own = runtime_of(stage("a", cpu=4.0), Runtime("x", device="auto"))
+    own = own_runtime(stage("a", cpu=4.0), Runtime("x", device="auto"))
     assert (own.threads, own.device) == (4, "cpu")
     gpu = Stage("a", "a", {}, 0, resources={"cpu": 0.5, "gpu": 0.5})
-    assert runtime_of(gpu, Runtime("x", device="auto")).device == "cuda"
-    assert runtime_of(gpu, Runtime("x", device="cpu")).device == "cpu"
-    assert runtime_of(gpu, Runtime("x")).threads == 1
+    assert own_runtime(gpu, Runtime("x", device="auto")).device == "cuda"
+    assert own_runtime(gpu, Runtime("x", device="cpu")).device == "cpu"
+    assert own_runtime(gpu, Runtime("x")).threads == 1
 
 
 def test_the_driver_imports_neither_torch_nor_ray() -> None:

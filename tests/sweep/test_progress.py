@@ -12,7 +12,8 @@ from obert_sweeps.store import Store
 from obert_sweeps.sweep.events import Event
 from obert_sweeps.sweep.progress import Progress
 
-STAGES = [Stage(i, f"dense sst2 {i}", {}, 0, cost={"seconds": 10.0}) for i in ("a", "b", "c", "d")]
+RECIPE = {"kind": "train", "training": {"batch_size": 32}}
+STAGES = [Stage(i, f"dense sst2 {i}", RECIPE, 0, cost={"seconds": 10.0}) for i in "abcd"]
 
 
 def test_one_line_for_each_change(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_the_table_shows_epoch_rate_and_time_left(tmp_path: Path) -> None:
     record = {"steps": 100, "epochs": 2, "samples_per_second": 64.2}
     folder.append({**record, "step": 5, "epoch": 0.1, "time": 50.0})  # of a run before this one
     progress.on_event(Event("started", "a", time=100.0))
-    for step, time, left in ((10, 101.0, ""), (30, 105.0, "14 s")):
+    for step, time, left in ((10, 101.0, "45 s"), (30, 105.0, "35 s")):
         folder.append({**record, "step": step, "epoch": step / 50, "time": time})
         progress._running["a"].read = 0.0
         console = Console(file=io.StringIO(), width=100, record=True)
@@ -57,7 +58,7 @@ def test_the_table_shows_epoch_rate_and_time_left(tmp_path: Path) -> None:
         lines = console.export_text().splitlines()
         expected = f"dense sst2 a {step / 50:.1f}/2 64/s {left}".split()
         assert lines[1].split() == expected
-        assert lines[2].startswith("stage 0/4")
+        assert lines[2].startswith("train 0/4")
         assert "0/4 done;" in lines[3]
     folder.append({"step": 30, "epoch": 1, "metrics": {"accuracy": 90.0}, "time": 106.0})
     progress._running["a"].read = 0.0

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from obert_sweeps.schema import LearningRatePiece, PruningTimes, RequestError
 from obert_sweeps.sparsity.schedule import pruning_steps, step_of
-from obert_sweeps.train.learning_rate import learning_rate
+from obert_sweeps.train.learning_rate import check_pieces, learning_rate
 
 
 def gradual() -> list[LearningRatePiece]:
@@ -70,11 +70,12 @@ def test_a_cycle_of_one_step_has_the_initial_rate():
 @pytest.mark.parametrize(
     "pieces",
     [
-        [],
         [LearningRatePiece(2, 1, 0), LearningRatePiece(2, 1, 0)],
         [LearningRatePiece(4, 1, 0, every=0)],
+        [LearningRatePiece(4, 1, -1)],
+        [LearningRatePiece(float("nan"), 1, 0)],
     ],
 )
 def test_impossible_pieces_are_refused(pieces):
     with pytest.raises(RequestError):
-        learning_rate(pieces, 5, 2)
+        check_pieces(pieces)

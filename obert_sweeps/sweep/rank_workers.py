@@ -17,16 +17,16 @@ from ray.util import get_current_placement_group, get_node_ip_address
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ..schema import RequestError, StageError, WorkerLost
-from .workers import named
+from .attempt import named
 
 if TYPE_CHECKING:
     from ..process_group import ProcessGroup
 
 _START_SECONDS = 300.0  # for a process to come up and import torch, from a slow shared folder too
-_LAST_WORD_SECONDS = 5.0  # how long a helper may take to say, or show, how it has ended
+_LAST_WORD_SECONDS = 5.0  # how long a worker may take to say, or show, how it has ended
 
 
-class Helper:
+class RankWorker:
     """A process that takes part in stages as rank 1, 2, …. It writes nothing."""
 
     def ready(self) -> None:
@@ -65,8 +65,8 @@ class Helper:
         return None
 
 
-class Helpers:
-    """The helpers of this trial's process, as many as its stage asks for."""
+class RankWorkers:
+    """The other workers of this trial's process, as many as its stage asks for."""
 
     def __init__(self) -> None:
         self._actors: list[Any] = []
@@ -78,7 +78,7 @@ class Helpers:
     ) -> Iterator[ProcessGroup]:
         """The group of the stage's workers, with this process as rank 0.
 
-        At the end all have left it: helpers that wait for an answer from rank 0 find that it has
+        At the end all have left it: workers that wait for an answer from rank 0 find that it has
         gone, and those that do not come back are ended. Raises WorkerLost if the group does not
         come about.
         """
@@ -110,7 +110,7 @@ class Helpers:
             self.end()
 
     def end(self) -> None:
-        """End the helpers, whatever they do."""
+        """End them, whatever they do."""
         for actor in self._actors:
             ray.kill(actor)
         self._actors, self._parts = [], []
@@ -120,7 +120,7 @@ class Helpers:
             self.end()
             trial = get_current_placement_group()
             self._actors = [
-                ray.remote(Helper)
+                ray.remote(RankWorker)
                 .options(
                     num_cpus=resources.get("cpu", 0.0),
                     num_gpus=resources.get("gpu", 0.0),
@@ -137,7 +137,7 @@ class Helpers:
             raise WorkerLost(f"{type(error).__name__}: a helper process did not start") from error
 
     def _ended(self, seconds: float) -> Exception | None:
-        """Why the stage cannot go on, if a helper has ended; waits at most so long for that."""
+        """Why the stage cannot go on, if a worker has ended; waits at most so long for that."""
         done, _ = ray.wait(self._parts, num_returns=len(self._parts), timeout=seconds)
         dead = None
         for rank, part in enumerate(self._parts, start=1):
@@ -155,6 +155,6 @@ class Helpers:
         return dead
 
     def _missing(self, seconds: float) -> bool:
-        """Has a helper died, or not come back within so many seconds?"""
+        """Has a worker died, or not come back within so many seconds?"""
         _, late = ray.wait(self._parts, num_returns=len(self._parts), timeout=seconds)
         return bool(late) or isinstance(self._ended(0.0), WorkerLost)

@@ -15,7 +15,7 @@ from ..store import Store
 RUN_STAGE = "obert_sweeps.trial:run_stage"
 
 
-def runtime_of(stage: Stage, runtime: Runtime) -> Runtime:
+def own_runtime(stage: Stage, runtime: Runtime) -> Runtime:
     """The runtime of one stage. The same under every runner, since threads change float sums."""
     threads = max(1, int(stage.resources.get("cpu", 1)))
     device = runtime.device

@@ -15,7 +15,7 @@ from tiny_stage import MAGNITUDE, ONE_SHOT, masks, run, stage, weights
 
 from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
-from obert_sweeps.sweep.workers import RUN_STAGE
+from obert_sweeps.sweep.attempt import RUN_STAGE
 
 OBERT = {
     "_target_": "obert_sweeps.method.obert.OBert",

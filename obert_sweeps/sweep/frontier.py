@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
+from ..ancestry import with_ancestors
 from ..schema import Stage
 
 # A stage without an estimate still counts: a longer chain goes before a shorter one.
@@ -43,14 +43,13 @@ class Frontier:
                 self._children[parent].append(name)
         order = self._order()
         self.path_seconds = self._critical_paths(order)
-        wanted = self._with_ancestors(first, order)
+        wanted = set(with_ancestors(first, lambda name: self._parents.get(name, ())))
         place = {name: number for number, name in enumerate(self.stages)}
         self._rank = {
             name: (name not in wanted, -self.path_seconds[name], place[name])
             for name in self.stages
         }
         self.state = {name: "done" if name in done else "waiting" for name in self.stages}
-        self.reason: dict[str, str] = {}
         self._left = sum(state == "waiting" for state in self.state.values())
         self._missing = {name: len(parents - done) for name, parents in self._parents.items()}
         self._ready: list[tuple[tuple[bool, float, int], str]] = []
@@ -75,9 +74,6 @@ class Frontier:
         """The ids in one state, in the plan's order."""
         return [name for name in self.stages if self.state[name] == state]
 
-    def counts(self) -> Counter[str]:
-        return Counter(self.state.values())
-
     @property
     def all_done(self) -> bool:
         """Nothing is left to run or to wait for."""
@@ -101,14 +97,14 @@ class Frontier:
     def failed(self, name: str, reason: str) -> list[tuple[str, str]]:
         """The stage will have no result. Returns what that blocks, as (id, reason)."""
         self._expect(name, "running", "held")
-        self._end(name, "failed", reason)
+        self._end(name, "failed")
         blocked = []
         why = f"parent {self.stages[name].name} failed: {reason}"
         queue = list(self._children[name])
         while queue:
             child = queue.pop(0)
             if self.state[child] == "waiting":
-                self._end(child, "blocked", why)
+                self._end(child, "blocked")
                 blocked.append((child, why))
                 queue += self._children[child]
         return blocked
@@ -130,11 +126,9 @@ class Frontier:
         if self.state[name] not in states:
             raise ValueError(f"stage {name} is {self.state[name]}, not {' or '.join(states)}")
 
-    def _end(self, name: str, state: str, reason: str = "") -> None:
+    def _end(self, name: str, state: str) -> None:
         self.state[name] = state
         self._left -= 1
-        if reason:
-            self.reason[name] = reason
 
     def _release(self, name: str) -> None:
         if self.state[name] == "waiting" and self._missing[name] == 0:
@@ -160,10 +154,3 @@ class Frontier:
             own = max(float(self.stages[name].cost.get("seconds", 0.0)), _LEAST_SECONDS)
             paths[name] = own + max((paths[child] for child in self._children[name]), default=0.0)
         return paths
-
-    def _with_ancestors(self, names: Collection[str], order: list[str]) -> set[str]:
-        wanted = set(names)
-        for name in reversed(order):
-            if name in wanted:
-                wanted |= self._parents[name]
-        return wanted

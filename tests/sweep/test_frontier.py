@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obert_sweeps.schema import Stage
-from obert_sweeps.sweep.searcher import Frontier
+from obert_sweeps.sweep.frontier import Frontier
 
 
 def stage(name: str, parents: list[str], seconds: float = 1.0, cpu: float = 1.0) -> Stage:
