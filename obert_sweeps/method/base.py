@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -89,7 +89,13 @@ class PruneStep:
 
 
 class Method(nn.Module):
-    """Keyword-only, typed constructor: it is the schema of the method's configuration leaf."""
+    """Keyword-only, typed constructor: it is the schema of the method's configuration leaf.
+
+    `for_good`: what `prune` has put into the masks stays pruned, so its gradients are zeroed before
+    they are clipped, as the document's authors do (sparseml, mask_params.py).
+    """
+
+    for_good: ClassVar[bool] = True
 
     def attach(self, layers: dict[str, nn.Linear], masks: Masks) -> list[dict[str, Any]]:
         """Prepare the layers; return extra optimiser parameter groups."""

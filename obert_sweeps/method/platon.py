@@ -47,6 +47,8 @@ class Platon(Method):
     uncertainty: Tensor  # Ubar, (n,)
     biases_held: Tensor
 
+    for_good = False
+
     def __init__(self, *, window: int = 10, beta1: float = 0.85, beta2: float = 0.95) -> None:
         super().__init__()
         if window < 1:

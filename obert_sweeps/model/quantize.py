@@ -27,6 +27,9 @@ class FakeQuantize(nn.Module):
     The range [low, high] is observed in train mode while `observing`: the newest weighs
     `averaging`, 1 follows it. It always holds 0, which is represented exactly. The gradient is 1
     inside the range and 0 outside (straight through). Before anything was observed all is nan.
+
+    What comes between two calls of `begin_batch` is one batch, however many parts it comes in: at
+    its end the range is what the whole would have made it. Without those calls each x is a batch.
     """
 
     low: Tensor
@@ -40,6 +43,8 @@ class FakeQuantize(nn.Module):
         self.lowest = (-127 if symmetric else -128) if signed else 0
         self.highest = 127 if signed else 255
         self.observing = True
+        self._before: tuple[Tensor, Tensor] | None = None  # the range before the batch at hand
+        self._parts: tuple[Tensor, Tensor] | None = None  # of the parts of it seen so far
         self.register_buffer("low", torch.tensor(float("nan")))
         self.register_buffer("high", torch.tensor(float("nan")))
 
@@ -50,10 +55,25 @@ class FakeQuantize(nn.Module):
     @torch.no_grad()
     def watch(self, x: Tensor) -> None:
         """Let the range follow x, in train mode and while observing."""
-        if self.training and self.observing:
-            low, high = torch.aminmax(x.detach().float())
-            for kept, new in ((self.low, low.clamp(max=0.0)), (self.high, high.clamp(min=0.0))):
-                kept.copy_(torch.where(kept.isnan(), new, torch.lerp(kept, new, self.averaging)))
+        if not (self.training and self.observing):
+            return
+        low, high = torch.aminmax(x.detach().float())
+        low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+        if self._parts is not None:
+            low, high = torch.minimum(self._parts[0], low), torch.maximum(self._parts[1], high)
+        before = self.low, self.high
+        if self._before is not None:
+            before, self._parts = self._before, (low, high)
+        for kept, old, new in zip((self.low, self.high), before, (low, high), strict=True):
+            kept.copy_(torch.where(old.isnan(), new, torch.lerp(old, new, self.averaging)))
+
+    @torch.no_grad()
+    def begin_batch(self, again: bool) -> None:
+        """See the function."""
+        if again and self._before is not None:
+            self.low.copy_(self._before[0])
+            self.high.copy_(self._before[1])
+        self._before, self._parts = (self.low.clone(), self.high.clone()), None
 
     def imitate(self, x: Tensor) -> Tensor:
         """Quantised and back: float32, in x's shape."""
@@ -197,6 +217,12 @@ def observe(model: nn.Module, on: bool) -> None:
     """Let ranges follow the data of training, or freeze them."""
     for _, place in ranges(model):
         place.observing = on
+
+
+def begin_batch(places: Iterable[FakeQuantize], again: bool = False) -> None:
+    """The next pass is the first over a batch (`again`: over the same one, from its beginning)."""
+    for place in places:
+        place.begin_batch(again)
 
 
 @torch.no_grad()

@@ -73,13 +73,27 @@ class Masks:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Set pruned weights to zero, in place: one fused product over all layers.
+        """Set pruned weights to zero, in place: one fused product over all layers."""
+        if not self.is_dense:
+            torch._foreach_mul_([layer.weight for layer in self.layers.values()], self.factors())
 
-        The factors are held in the weights' type: a product of float by bool converts the whole
-        mask again each time and has no fused kernel.
-        """
+    @torch.no_grad()
+    def apply_to_gradients(self) -> None:
+        """Set the gradients of pruned weights to zero, in place, where there are gradients."""
         if self.is_dense:
             return
+        weights = [layer.weight for layer in self.layers.values()]
+        pairs = zip(weights, self.factors(), strict=True)
+        found = [(weight.grad, factor) for weight, factor in pairs if weight.grad is not None]
+        if found:
+            torch._foreach_mul_([grad for grad, _ in found], [factor for _, factor in found])
+
+    def factors(self) -> list[Tensor]:
+        """The masks as 1 and 0 in the weights' type, layer by layer.
+
+        They are held: a product of float by bool converts the whole mask again each time and has
+        no fused kernel.
+        """
         weights = [layer.weight for layer in self.layers.values()]
         if not self._factors or any(
             f.device != w.device or f.dtype != w.dtype
@@ -89,7 +103,7 @@ class Masks:
             self._factors = [
                 keep[name].to(layer.weight.dtype) for name, layer in self.layers.items()
             ]
-        torch._foreach_mul_(weights, self._factors)
+        return self._factors
 
     def sparsity(self) -> float:
         """Share of the prunable weights that is pruned, 0..1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..model.quantize import begin_batch, ranges
 from ..schema import StageError, Training
 from ..task.heads import Batch, Head
 from .forward import Setup, inputs, to_device
@@ -45,25 +46,31 @@ class Step:
                 "training.distill is set and the stage has no teacher among its parents"
             )
         self.model, self.method, self.optimizer = state.model, state.method, state.optimizer
+        self.masks = state.masks
         self.distill = training.distill
         self.max_grad_norm = training.max_grad_norm
         self.head = head
         self.setup = setup
         self.teacher = teacher
         self.micro_batch = micro_batch
+        self.ranges = [place for _, place in ranges(self.model)]
         self.trained = [p for part in self.optimizer.param_groups for p in part["params"]]
         self.add_up = GradientSum(self.trained, setup.group)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Update the weights on a batch (on the CPU); its loss, a scalar left on the device."""
+        begin_batch(self.ranges)
         while (total := self._gradients(batch)) is None:
             self._halve(batch)
+            begin_batch(self.ranges, again=True)
         if self.setup.group.size > 1:
             total = self.add_up(total)
         penalty = self.method.penalty()  # the same at every worker, so not added up
         if penalty is not None:
             penalty.backward()
             total += penalty.detach()
+        if self.method.for_good:
+            self.masks.apply_to_gradients()
         if self.max_grad_norm:
             nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
         self.optimizer.step()

@@ -117,6 +117,23 @@ def test_ranges_follow_training_data_alone_and_can_be_frozen() -> None:
     np.testing.assert_allclose([float(place.low), float(place.high)], [low, high], rtol=1e-6)
 
 
+@given(parts=st.lists(st.lists(st.floats(-9, 9), min_size=1), min_size=1, max_size=4))
+def test_a_batch_in_parts_moves_the_range_once(parts: list[list[float]]) -> None:
+    def place() -> FakeQuantize:
+        made = FakeQuantize(signed=False, symmetric=False, averaging=0.25)
+        made(torch.tensor([-1.0, 2.0]))
+        return made
+
+    whole, cut = place(), place()
+    whole(torch.tensor([x for part in parts for x in part]))
+    cut.begin_batch(again=False)
+    cut(torch.tensor([100.0]))  # a try that fails
+    cut.begin_batch(again=True)
+    for part in parts:
+        cut(torch.tensor(part))
+    assert (cut.low, cut.high) == (whole.low, whole.high)
+
+
 def test_what_has_seen_nothing_gives_no_integers() -> None:
     place = FakeQuantize(signed=True, symmetric=True)
     assert place.eval()(torch.ones(3)).isnan().all()

@@ -10,6 +10,7 @@ import torch
 from tiny_bert import Toy, batches_of, encoder, model_of
 
 from obert_sweeps.method.base import Method
+from obert_sweeps.model.quantize import quantize
 from obert_sweeps.schema import Distillation, LearningRatePiece, StageError, Training
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.train.adamax import Adamax
@@ -32,14 +33,15 @@ def step_of(
     teacher: Any = None,
     micro_batch: int | None = None,
     max_grad_norm: float = 0.0,
+    masks: Masks | None = None,
     **setup: Any,
 ) -> Step:
-    method = method or Method()
+    method, masks = method or Method(), masks or Masks({})
     if isinstance(teacher, torch.nn.Module):
         teacher = LiveTeacher(teacher, task.head)
-    optimizer = make_optimizer(training, model, method.attach({}, Masks({})))
+    optimizer = make_optimizer(training, model, method.attach({}, masks))
     set_learning_rate(optimizer, training.learning_rate, 0, 10)
-    state = State(model, Masks({}), method, optimizer)
+    state = State(model, masks, method, optimizer)
     training = replace(training, max_grad_norm=max_grad_norm)
     return Step(state, training, task.head, Setup(CPU, **setup), teacher, micro_batch)
 
@@ -281,6 +283,70 @@ OUT_OF_MEMORY = [
         " memory: you tried to allocate 4 bytes. Error code 12 (Cannot allocate memory)"
     ),
 ]
+
+
+def pruned(model: Any, share: float) -> Masks:
+    draw = torch.Generator().manual_seed(3)
+    layers = encoder().prunable(model)
+    keep = {n: torch.rand(m.weight.shape, generator=draw) >= share for n, m in layers.items()}
+    masks = Masks(layers, keep)
+    masks.apply()
+    return masks
+
+
+@pytest.mark.parametrize("for_good", [True, False])
+def test_gradients_of_what_is_pruned_for_good_do_not_count_where_they_are_clipped(
+    for_good: bool,
+) -> None:
+    task, limit = Toy(rows=9), 0.05
+    batch = batches_of(task, 9)(0)
+
+    def taken(**how: Any) -> dict[str, torch.Tensor]:
+        model, method = model_of(task), Method()
+        masks = pruned(model, 0.7)
+        method.for_good = for_good  # type: ignore[misc]
+        step = step_of(model, task, method=method, masks=masks, **how)
+        step.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
+        step(batch)
+        return {n: p.grad.double() for n, p in model.named_parameters() if p.grad is not None}
+
+    model = model_of(task)
+    keep = {f"{n}.weight": mask for n, mask in pruned(model, 0.7).keep.items()}
+    masked = step_of(model, task)  # the same weights, and nothing known of masks
+    masked.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
+    masked(batch)
+    whole = {n: p.grad.double() for n, p in model.named_parameters() if p.grad is not None}
+    assert len(keep) > 5 and keep.keys() <= whole.keys()
+    wanted = {n: g * keep[n] if for_good and n in keep else g for n, g in whole.items()}
+    norm = torch.stack([g.square().sum() for g in wanted.values()]).sum().sqrt()
+    assert norm > 2 * limit
+    found = taken(max_grad_norm=limit)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient * limit / norm, rtol=1e-4, atol=1e-8)
+
+
+def ranges_after(
+    task: Toy, small: int | None = None, micro_batch: int | None = None
+) -> list[float]:
+    """The INT8 ranges after two steps; a pass over more than `small` rows is out of memory."""
+    model = model_of(task)
+    quantize(model)
+    given = model if small is None else Small(model, small, OUT_OF_MEMORY[0])
+    step = step_of(given.train(), task, replace(TRAINING, batch_size=12), micro_batch=micro_batch)
+    for place in step.ranges:
+        place.averaging = min(1.0, 20 * place.averaging)  # so that two steps tell
+    for i in range(2):
+        step(batches_of(task, 12)(i))
+    return [float(end) for place in step.ranges for end in (place.low, place.high)]
+
+
+def test_ranges_follow_whole_batches_however_they_are_cut() -> None:
+    task = Toy(rows=24)
+    whole = ranges_after(task)
+    assert len(whole) > 40
+    for found in (ranges_after(task, micro_batch=5), ranges_after(task, small=4)):
+        # Parts before the last are quantised by a range that has not seen the rest.
+        assert found == pytest.approx(whole, rel=0.05, abs=1e-3)
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
