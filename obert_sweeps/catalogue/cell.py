@@ -125,7 +125,8 @@ class Cell:
 
     `published` maps each printed metric to its value, None where the document prints NA;
     `converges` is False where that NA means "does not converge". `reading_error` is the half-width,
-    in points, of what a value read off a figure may be wrong by. `settings` is what was said of a
+    in points, of what a value read off a figure may be wrong by. `runs` is how many runs over seeds
+    the printed values are means of; 1 where that is not known. `settings` is what was said of a
     cell of one's own beyond its id: it tells those apart that have the same.
     """
 
@@ -144,6 +145,7 @@ class Cell:
     baseline: str | None  # id of the dense cell of its own table; None for that cell itself
     converges: bool = True
     reading_error: float = 0.0
+    runs: int = 1
     settings: tuple[str, ...] = ()
 
     def listing(self) -> dict[str, Any]:

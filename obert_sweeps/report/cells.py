@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 from ..catalogue.cell import Cell, metric_named, primary_metric
@@ -11,7 +12,7 @@ from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cell_named
 from .means import means
 from .ranks import measured_ranks, published_ranks
-from .source import CellOutcome, CellView
+from .source import CellOutcome, CellView, of_own_seeds
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
 from .words import verdict_label
 
@@ -22,7 +23,7 @@ def cell_entries(
     plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]
 ) -> list[dict[str, Any]]:
     """One entry for each selected cell, in the plan's order."""
-    entries = [_entry(plan, outcomes) for plan in plans.values() if plan.selected]
+    entries = [_entry(plan, plans, outcomes) for plan in plans.values() if plan.selected]
     ours, theirs, none = measured_ranks(plans, outcomes), published_ranks(), (None, None)
     for entry in entries:
         entry["rank"], entry["rank_of"] = ours.get(entry["id"], none)
@@ -30,7 +31,9 @@ def cell_entries(
     return entries
 
 
-def _entry(plan: CellView, outcomes: Mapping[str, CellOutcome]) -> dict[str, Any]:
+def _entry(
+    plan: CellView, plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]
+) -> dict[str, Any]:
     cell, outcome = plan.cell, outcomes[plan.cell.id]
     shown = means(outcome.values.values()) or means(outcome.diverged.values())
     judgements = {} if plan.stand_in else _judge(cell, outcome)
@@ -57,7 +60,7 @@ def _entry(plan: CellView, outcomes: Mapping[str, CellOutcome]) -> dict[str, Any
         "by_metric": {m: asdict(judgement) for m, judgement in judgements.items()},
         "not_measured": _not_measured(cell, outcome),
         "final_epoch": means(outcome.final_values.values()),
-        **_recovery(cell, outcome, outcomes),
+        **_recovery(plan, plans, outcomes),
         "stand_in": plan.stand_in,
         "assumed": dict(plan.assumed),
         "reason": _reason(plan, outcome, judgements),
@@ -88,6 +91,7 @@ def _judge(cell: Cell, outcome: CellOutcome) -> dict[str, Judgement]:
             exact=metric.exact,
             lower_is_better=metric.lower_is_better,
             reading_error=cell.reading_error,
+            runs=cell.runs,
         )
     return judgements
 
@@ -104,12 +108,14 @@ def _not_measured(cell: Cell, outcome: CellOutcome) -> dict[str, str]:
 
 
 def _recovery(
-    cell: Cell, outcome: CellOutcome, outcomes: Mapping[str, CellOutcome]
+    plan: CellView, plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]
 ) -> dict[str, float | None]:
     """Shares of the own dense model on the primary metric, ours and the document's, 0..1."""
-    metric = primary_metric(cell.task)
-    dense = outcomes.get(cell.baseline or cell.id)
-    ours = _share(outcome.mean(metric), dense.mean(metric) if dense else None)
+    cell = plan.cell
+    metric, baseline = primary_metric(cell.task), cell.baseline or cell.id
+    dense = outcomes[baseline].of(metric) if baseline in outcomes else {}
+    dense = of_own_seeds(dense, plan, plans[baseline]) if baseline in plans else dense
+    ours = _share(outcomes[cell.id].mean(metric), fmean(dense.values()) if dense else None)
     printed_dense = cell_named(cell.baseline) if cell.baseline else cell
     theirs = _share(cell.published.get(metric), printed_dense.published.get(metric))
     if cell.table == 0 and cell.baseline is None and cell.method != "dense":

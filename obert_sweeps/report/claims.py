@@ -12,7 +12,7 @@ from ..catalogue.claims import CellMetric, Claim
 from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cell_named
 from .setups import decide
-from .source import CellOutcome, CellView
+from .source import CellOutcome, CellView, of_own_seeds
 from .student import CONFIDENCE, critical_value
 from .verdicts import ROUNDING, no_band
 
@@ -35,8 +35,8 @@ def claim_entries(
     found = []
     for claim in claims:
         if claim.audit is None and selected.intersection(claim.cells()):
-            evidence = _compared(claim, outcomes)
-            verdict, leaning = _together(claim, evidence, outcomes), _leaning(evidence)
+            evidence = _compared(claim, plans, outcomes)
+            verdict, leaning = _together(claim, evidence, plans, outcomes), _leaning(evidence)
         elif claim.audit is not None and claim.table in tables:
             verdict, evidence = decide(claim, audit, entries, as_published)
             leaning = None
@@ -63,14 +63,20 @@ def claim_entries(
 
 
 def _compared(
-    claim: Claim, outcomes: Mapping[str, CellOutcome], confidence: float = CONFIDENCE
+    claim: Claim,
+    plans: Mapping[str, CellView],
+    outcomes: Mapping[str, CellOutcome],
+    confidence: float = CONFIDENCE,
 ) -> list[dict[str, Any]]:
     pairs = zip(claim.better, claim.worse, strict=True)
-    return [compare(claim, left, right, outcomes, confidence) for left, right in pairs]
+    return [compare(claim, left, right, plans, outcomes, confidence) for left, right in pairs]
 
 
 def _together(
-    claim: Claim, evidence: Sequence[Mapping[str, Any]], outcomes: Mapping[str, CellOutcome]
+    claim: Claim,
+    evidence: Sequence[Mapping[str, Any]],
+    plans: Mapping[str, CellView],
+    outcomes: Mapping[str, CellOutcome],
 ) -> str:
     """All comparisons held; or one broken for sure.
 
@@ -80,7 +86,7 @@ def _together(
     verdicts = [item["verdict"] for item in evidence]
     if "broken" in verdicts:
         strict = 1 - (1 - CONFIDENCE) / len(verdicts)
-        surely = [item["verdict"] for item in _compared(claim, outcomes, strict)]
+        surely = [item["verdict"] for item in _compared(claim, plans, outcomes, strict)]
         return "broken" if "broken" in surely else "undecided"
     return "held" if verdicts and set(verdicts) == {"held"} else "undecided"
 
@@ -96,6 +102,7 @@ def compare(
     claim: Claim,
     left: CellMetric,
     right: CellMetric,
+    plans: Mapping[str, CellView],
     outcomes: Mapping[str, CellOutcome],
     confidence: float = CONFIDENCE,
 ) -> dict[str, Any]:
@@ -116,6 +123,8 @@ def compare(
     }
     a, b = outcomes.get(a_id, CellOutcome()), outcomes.get(b_id, CellOutcome())
     ours, theirs = a.of(metric), b.of(metric)
+    if document[0].baseline == b_id and a_id in plans and b_id in plans:
+        theirs = of_own_seeds(theirs, plans[a_id], plans[b_id])
     if not ours or not theirs:
         return evidence | _without_values(a, b, bool(ours), bool(theirs))
     published = [published_deviation(cell, metric) for cell in document]

@@ -97,6 +97,16 @@ def dense_stages(cell: CellView, plan: PlanView) -> list[str]:
     return list(found)
 
 
+def of_own_seeds(values: Mapping[int, float], cell: CellView, dense: CellView) -> dict[int, float]:
+    """The values, by seed, of those runs of `dense` that the cell's models are made from.
+
+    Seeds of one-shot pruning all start from one dense model. Where a cell is made from none of the
+    runs it is compared with all of them.
+    """
+    own = {seed for seed, final in dense.finals.items() if final in cell.stages}
+    return {seed: v for seed, v in values.items() if seed in own or not own}
+
+
 def own_stages(cell: CellView, final: str, plan: PlanView) -> list[Stage]:
     """The final stage and those it needs that the cell's dense model does not, parents first."""
     shared = set(dense_stages(cell, plan))

@@ -1,9 +1,10 @@
 """What measured values say about published ones. Pure functions; no files, no plan.
 
-The band. n seeds have mean x and deviation s; the published value p is one draw of a quantity with
-deviation s_pub. Under agreement x - p has variance s²/n + s_pub², so agreement is
-|x - p| <= h with h = t sqrt(s²/n + s_pub²). s_pub is the published deviation over seeds where there
-is one, else s. With one seed s is s_pub and t the normal quantile; with neither there is no band.
+The band. n seeds have mean x and deviation s; the published value p is the mean of k runs of a
+quantity with deviation s_pub. Under agreement x - p has variance s²/n + s_pub²/k, so agreement is
+|x - p| <= h with h = t sqrt(s²/n + s_pub²/k). s_pub is the published deviation over seeds where
+there is one, else s; k is 1 where it is not known. With one seed s is s_pub and t the normal
+quantile; with neither there is no band.
 
 t is Student's. Where s stands for s_pub too it has n - 1 degrees of freedom; where a given s_pub
 carries part of the variance V it has (n - 1) V / V_own, V_own being the part that s carries. (The
@@ -61,18 +62,19 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def half_width(
-    count: int, s: float | None, s_pub: float | None, reading_error: float = 0.0
+    count: int, s: float | None, s_pub: float | None, reading_error: float = 0.0, runs: int = 1
 ) -> float | None:
     """Half the width of the band around the published value; None when there is no band.
 
-    `reading_error` (half-width, taken as uniform) is what a value read off a figure may be off by.
+    count, runs: n and k. `reading_error` (half-width, taken as uniform) is what a value read off a
+    figure may be off by.
     """
     if count == 1:
         s = s_pub
     if s is None or (s == 0.0 and s_pub is None):
         return None
-    own = s * s * (1 / count + (0.0 if s_pub is not None else 1.0))  # estimated, count - 1 df
-    given = (s_pub or 0.0) ** 2 + reading_error**2 / 3
+    own = s * s * (1 / count + (0.0 if s_pub is not None else 1 / runs))  # estimated, count - 1 df
+    given = (s_pub or 0.0) ** 2 / runs + reading_error**2 / 3
     variance = own + given
     if variance == 0.0:
         return 0.0
@@ -92,6 +94,7 @@ def judge(
     exact: bool = False,
     lower_is_better: bool = False,
     reading_error: float = 0.0,
+    runs: int = 1,
 ) -> Judgement:
     """The verdict on one metric from its values over seeds (at least one)."""
     if not values:
@@ -103,7 +106,7 @@ def judge(
         verdict = _beyond(gain, 0.0, margin) or "reproduced"
         return Judgement(verdict, difference, None, margin, None, "does not vary with the seed")
     count, s = len(values), deviation(values)
-    half = half_width(count, s, s_pub, reading_error)
+    half = half_width(count, s, s_pub, reading_error, runs)
     if half is None:
         reason = no_band("one seed" if count == 1 else "the same for all seeds")
         return Judgement("undecided", difference, None, margin, None, reason)
@@ -111,7 +114,7 @@ def judge(
     needed = None
     if verdict == "undecided":
         for more in (n for n in _SEEDS_TRIED if n > count):
-            width = half_width(more, s_pub if s is None else s, s_pub, reading_error)
+            width = half_width(more, s_pub if s is None else s, s_pub, reading_error, runs)
             if width is not None and _decide(gain, width, margin)[0] != "undecided":
                 needed = more
                 break

@@ -66,6 +66,25 @@ def test_one_entry_in_numbers():
     assert entry["stages"] == fake.cells[entry["id"]].stages
 
 
+def test_seeds_that_start_from_one_dense_model_recover_that_one():
+    """All seeds of one-shot pruning start from the dense run of seed 1; runs 2 and 3 are others."""
+    fake = sweep()
+    dense, pruned = "t1/squad/bert_base/dense", "t1/squad/bert_base/obert/2of4-1epoch"
+    for seed, (whole, left) in {1: (80.0, 76.0), 2: (90.0, 77.0), 3: (91.0, 78.0)}.items():
+        fake.finish(dense, seed, f1=whole, em=whole)
+        fake.finish(pruned, seed, f1=left, em=left)
+    plan = fake.cells[pruned]
+    plan.stages = [fake.cells[dense].finals[1], *plan.finals.values()]
+    for final in plan.finals.values():
+        fake.stages[final].parents["start"] = fake.cells[dense].finals[1]
+    report = build(fake, fake)
+    assert by_id(report)[pruned]["recovery"] == pytest.approx(77 / 80)
+    claim = next(c for c in report["claims"] if c["id"] == "t1/one-epoch-recovers")
+    (f1, em) = claim["evidence"]
+    assert f1["measured"] == em["measured"] == [77.0, 80.0]
+    assert not f1["paired"] and f1["seeds"] == [3, 1]
+
+
 def test_stand_ins_show_recovery_and_rank_and_are_never_reproduced():
     fake = sweep(seeds=(1,), stand_in=True)
     fake.finish_as_published({1: 0.0})

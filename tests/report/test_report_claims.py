@@ -24,7 +24,7 @@ def against(ours, theirs, claim=GREATER):
         name: CellOutcome(values={s: {"accuracy": v} for s, v in values.items()})
         for name, values in ((A, ours), (B, theirs))
     }
-    return compare(claim, claim.better[0], claim.worse[0], measured)
+    return compare(claim, claim.better[0], claim.worse[0], {}, measured)
 
 
 def test_pairing_by_seed_finds_what_seed_noise_hides():
@@ -71,7 +71,7 @@ def test_one_seed_each_takes_the_published_deviation_where_there_is_one():
     def found(ours):
         values = {a: ours, b: 82.0}
         measured = {n: CellOutcome(values={1: {"accuracy": v}}) for n, v in values.items()}
-        return compare(claim, claim.better[0], claim.worse[0], measured)
+        return compare(claim, claim.better[0], claim.worse[0], {}, measured)
 
     assert found(82.3)["half_width"] == pytest.approx(1.95996 * sqrt(2) * 0.08617, rel=1e-4)
     assert [found(v)["verdict"] for v in (82.2, 82.4, 81.6)] == ["undecided", "held", "broken"]
@@ -100,10 +100,10 @@ def test_divergence_loses():
     converged = CellOutcome(values={1: {"accuracy": 80.0}})
     diverged = CellOutcome(diverged={1: {}})
     place = ((A, "accuracy"), (B, "accuracy"))
-    assert compare(GREATER, *place, {A: converged, B: diverged})["verdict"] == "held"
-    assert compare(GREATER, *place, {A: diverged, B: converged})["verdict"] == "broken"
-    assert compare(GREATER, *place, {A: diverged, B: diverged})["verdict"] == "undecided"
-    assert compare(GREATER, *place, {A: converged})["verdict"] == "undecided"
+    assert compare(GREATER, *place, {}, {A: converged, B: diverged})["verdict"] == "held"
+    assert compare(GREATER, *place, {}, {A: diverged, B: converged})["verdict"] == "broken"
+    assert compare(GREATER, *place, {}, {A: diverged, B: diverged})["verdict"] == "undecided"
+    assert compare(GREATER, *place, {}, {A: converged})["verdict"] == "undecided"
 
 
 @pytest.mark.parametrize("paired", [True, False])

@@ -53,6 +53,21 @@ def test_the_band_covers_a_published_draw_with_its_deviation(count, ours):
     assert 0.93 <= coverage(hits) <= 0.97
 
 
+@pytest.mark.parametrize(
+    ("count", "runs", "known"),
+    [(1, 4, True), (3, 4, True), (5, 3, True), (3, 4, False), (3, 2, False), (5, 3, False)],
+)
+def test_the_band_covers_a_published_mean_of_several_runs(count, runs, known):
+    rng, hits = random.Random(13), 0
+    for _ in range(DRAWS):
+        draws = [rng.gauss(80, 0.3) for _ in range(count)]
+        published = sum(rng.gauss(80, 0.3) for _ in range(runs)) / runs
+        s = stdev(draws) if count > 1 else None
+        half = half_width(count, s, 0.3 if known else None, runs=runs)
+        hits += abs(sum(draws) / count - published) <= half
+    assert 0.93 <= coverage(hits) <= 0.97
+
+
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_the_interval_of_the_mean_covers_it(count):
     rng, hits = random.Random(3), 0
