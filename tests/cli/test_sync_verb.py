@@ -119,7 +119,7 @@ def test_the_end_waits_so_long_and_says_what_to_type(tmp_path: Path, capsys: Any
         with uploads(tmp_path, code) as found:
             found.finish(seconds=1.0)
         assert time.monotonic() - began < 10
-        assert f"Later: obert-sweeps sync store={tmp_path} tracker.mode=online" in (
+        assert f"To finish later: obert-sweeps sync store={tmp_path} tracker.mode=online" in (
             capsys.readouterr().err
         )
 
