@@ -142,7 +142,9 @@ def test_nothing_of_the_machine_or_its_user_is_written(tmp_path: Path) -> None:
     for path in tmp_path.glob("wandb/*/run-*.wandb"):
         data = path.read_bytes()
         for secret in (os.uname().nodename, sys.executable, str(Path.home()), str(tmp_path)):
-            assert secret.encode() not in data, secret
+            # A name of two letters turns up in any noise: as a field it follows its length.
+            length = bytes([len(secret)]) if len(secret) < 6 else b""
+            assert length + secret.encode() not in data, secret
     names = {path.name for path in tmp_path.glob("wandb/**/*") if path.is_file()}
     assert not names & {"requirements.txt", "wandb-metadata.json", "diff.patch", "output.log"}
 
