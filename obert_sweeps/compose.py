@@ -170,12 +170,10 @@ class Composer:
             "method_source": method.pop("source", ""),
             "method_assumed": method.pop("assumed", None) or {},
         }
-        model = self.leaf("model", cell.model, link.checkpoint)
-        model.pop("note", None)
         recipe = {
             "kind": "train",
             "task": task,
-            "model": model,
+            "model": self.model(cell.model, link.checkpoint),
             "method": method,
             "sparsity": sparsity,
             "training": training,
@@ -189,10 +187,17 @@ class Composer:
         root = self.request.data_root
         return task if root is None else place(task, Path(root))
 
+    def model(self, name: str, between: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A model's leaf; its path is absolute, since stages run in other folders."""
+        model = self.leaf("model", name, between)
+        model.pop("note", None)
+        if model.get("path"):
+            model["path"] = str(Path(model["path"]).expanduser().resolve())
+        return model
+
     def deploy_recipe(self, cell: Cell, link: DeployLink) -> dict[str, Any]:
         """Of a stage after training: what the model is, and how it is measured."""
-        model = self.leaf("model", cell.model)
-        model.pop("note", None)
+        model = self.model(cell.model)
         dense = {"pattern": "dense", "level": 0.0}
         recipe = {
             "kind": link.kind,
@@ -235,10 +240,10 @@ class Composer:
             self.touched.add("budget.max_epochs")
             if training.epochs > budget.max_epochs:
                 training = shorten(training, budget.max_epochs)
-        for key in ("max_train_rows", "max_eval_rows"):
-            if budget[key] is not None:
-                setattr(training, key, capped(budget[key], getattr(training, key)))
-                self.touched.add(f"budget.{key}")
+        for limit in ("max_train_rows", "max_eval_rows"):
+            if budget[limit] is not None:
+                setattr(training, limit, capped(budget[limit], getattr(training, limit)))
+                self.touched.add(f"budget.{limit}")
         plain = asdict(training)
         distill = plain["distill"]
         if distill is not None and (

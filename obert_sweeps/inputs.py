@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .model.check import check_checkpoint
+from .model.check import check_checkpoint, checkpoint_files
 from .place import FolderPlace
 from .schema import RequestError
 from .task.check import check_folder
@@ -84,13 +84,10 @@ class Inputs:
 
     def _read_weights(self, model: dict[str, Any]) -> dict[str, Any]:
         if model.get("path"):
-            path = Path(model["path"]).expanduser()
-            dimensions = check_checkpoint(str(path))
-            files = [path / "config.json", *sorted(path.glob("*.safetensors"))]
-            return {
-                "fingerprint": {f.name: self.digests.of(f) for f in files},
-                "config": dimensions,
-            }
+            dimensions = check_checkpoint(model["path"])
+            files = checkpoint_files(model["path"])
+            digests = {file.name: self.digests.of(file) for file in files}
+            return {"fingerprint": digests, "config": dimensions}
         if model.get("hub"):
             fingerprint = {"hub": model["hub"], "revision": model.get("revision")}
             return {"fingerprint": fingerprint, "config": model["config"]}

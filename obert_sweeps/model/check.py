@@ -9,6 +9,10 @@ from typing import Any
 from ..schema import RequestError
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZER = (
+    *("tokenizer.json", "vocab.txt"),  # one of these is needed
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
 MODEL_TYPES = ("bert", "mobilebert")
 
 _REQUIRED = ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
@@ -36,6 +40,44 @@ def check_checkpoint(path: str) -> dict[str, Any]:
             " model.path=DIR"
         )
     return config
+
+
+def checkpoint_files(path: str) -> list[Path]:
+    """The files of a checkpoint folder that a stage's result depends on.
+
+    Raises RequestError where weights are cut off or there is no tokenizer.
+    """
+    folder = Path(path).expanduser()
+    weights = sorted(folder.glob("*.safetensors"))
+    for file in weights:
+        _check_weights(file)
+    tokenizer = [folder / name for name in TOKENIZER if (folder / name).is_file()]
+    if not any((folder / name).is_file() for name in TOKENIZER[:2]):
+        raise RequestError(
+            f"the model folder {folder} has no tokenizer: neither {' nor '.join(TOKENIZER[:2])}."
+            " Save the model's tokenizer into it with save_pretrained."
+        )
+    return [folder / "config.json", *tokenizer, *weights]
+
+
+def _check_weights(file: Path) -> None:
+    """The header of a safetensors file says how long the file is: 8 bytes, its length, JSON."""
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            size = file.stat().st_size
+            tensors = json.loads(stream.read(min(length, size)))
+        ends = [t["data_offsets"][1] for name, t in tensors.items() if name != "__metadata__"]
+        whole = size == 8 + length + max(ends, default=0)
+    except OSError as error:
+        raise RequestError(f"cannot read {file}: {error.strerror}.") from error
+    except (AttributeError, KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise RequestError(
+            f"{file} is damaged or cut off. Copy the checkpoint again, or name another:"
+            " model.path=DIR"
+        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from transformers import BertTokenizer
 
 from obert_sweeps.model.base import Encoder
 from obert_sweeps.model.bert import Bert
-from obert_sweeps.model.check import check_checkpoint
+from obert_sweeps.model.check import check_checkpoint, checkpoint_files
 from obert_sweeps.model.mobilebert import MobileBert
 from obert_sweeps.schema import RequestError, StageError
 
@@ -306,6 +307,29 @@ def test_a_folder_that_is_no_checkpoint(tmp_path: Path, damage, message: str) ->
         check_checkpoint(str(folder))
     with pytest.raises(RequestError, match=message):
         Bert(name="tiny", path=str(folder)).build("mlm", 2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: f.write_bytes(f.read_bytes()[:-1]), "damaged or cut off"),
+        (lambda f: f.write_bytes(f.read_bytes()[:40]), "damaged or cut off"),
+        (lambda f: f.write_bytes(b"\xff" * 60), "damaged or cut off"),
+        (lambda f: f.write_bytes(b""), "damaged or cut off"),
+        (lambda f: (f.parent / "tokenizer.json").unlink(), "has no tokenizer"),
+    ],
+)
+def test_what_a_stage_would_stumble_over_is_found_in_the_folder(
+    tmp_path: Path, damage: Any, message: str
+) -> None:
+    folder = tmp_path / "model"
+    checkpoint(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    names = [file.name for file in checkpoint_files(str(folder))]
+    assert names == ["config.json", "tokenizer.json", "model.safetensors"]
+    damage(folder / "model.safetensors")
+    with pytest.raises(RequestError, match=message):
+        checkpoint_files(str(folder))
 
 
 @pytest.mark.shared
