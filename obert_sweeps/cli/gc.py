@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..amounts import size
+from ..amounts import counted, size
 from ..garbage import find, free, held
 from ..plan import make_plan
 from ..request import Loaded
@@ -36,7 +36,8 @@ def main(loaded: Loaded) -> int:
             notice(f"{item.stage} {item.what} could not be removed: {error}")
     document = {
         "store": store.address,
-        "needed_by": f"{len(plan.selected())} cells, preset {plan.preset}, seeds {plan.seeds}",
+        "needed_by": f"{counted(len(plan.selected()), 'cell')}, preset {plan.preset}, "
+        f"seeds {plan.seeds}",
         "blocked": sum(bool(cell.blocked) for cell in plan.selected()),
         "items": [asdict(item) for item in items],
         "held": held(store),
@@ -65,7 +66,7 @@ def show(document: Mapping[str, Any], confirmed: bool) -> None:
         out.print(f"{stage[:8]} is being run by {who}: it and the stages it needs are kept")
     if document["blocked"]:
         out.print(
-            f"{document['blocked']} cells are blocked, so their stages are not known: "
+            f"blocked: {counted(document['blocked'], 'cell')}, whose stages are not known; "
             "stages that no other selected cell needs are kept"
         )
     out.print(f"needed are the stages of {document['needed_by']}, in {document['store']}")

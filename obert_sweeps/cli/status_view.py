@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..amounts import duration, size
+from ..amounts import counted, duration, size
 from ..schema import role_group
 from .answer import by_reason, console
 
@@ -80,10 +80,10 @@ def summary(document: Mapping[str, Any]) -> str:
     """12/40 stages done, 2 running; 5/16 cells complete; about 3 h of work left; 210 MB in runs."""
     counts = dict(document["counts"])
     total = sum(counts.values())
-    parts = [f"{counts.pop('done', 0)}/{total} stages done"]
+    parts = [f"{counts.pop('done', 0)}/{counted(total, 'stage')} done"]
     parts += [f"{n} {state}" for state, n in counts.items()]
     complete = sum(cell["state"] == "done" for cell in document["cells"])
-    told = [", ".join(parts), f"{complete}/{len(document['cells'])} cells complete"]
+    told = [", ".join(parts), f"{complete}/{counted(len(document['cells']), 'cell')} complete"]
     if document["seconds_left"]:
         told.append(f"about {duration(document['seconds_left'])} of work left")
     told.append(f"{size(document['bytes'])} in {document['store']}")
