@@ -9,12 +9,13 @@ from ..cost import seconds_left
 from ..plan import Plan, make_plan
 from ..request import Loaded
 from ..schema import Stage
-from ..store import Store
+from ..store import StageFolder, Store
 from .answer import answer
 from .settings import store_of
 from .status_view import show, show_stage
 
 LOG_LINES = 20
+EVALUATIONS = 8  # the last ones
 
 
 def main(loaded: Loaded) -> int:
@@ -117,6 +118,18 @@ def worst(states: list[str]) -> str:
     return next((s for s in ("failed", "blocked", "running", "waiting") if s in states), "done")
 
 
+def evaluations(folder: StageFolder) -> list[dict[str, Any]]:
+    """Each evaluation's metrics, with the loss and the sparsity recorded last before it."""
+    found: list[dict[str, Any]] = []
+    trained: dict[str, Any] = {}
+    for record in folder.records():
+        if "loss" in record:
+            trained = {key: record.get(key) for key in ("loss", "sparsity")}
+        if "metrics" in record:
+            found.append({"epoch": None, "step": None, **trained, **record})
+    return found
+
+
 def one_stage(store: Store, stage_id: str) -> dict[str, Any]:
     folder = store.folder(stage_id)
     stage = folder.read_json("stage.json") or {}
@@ -125,6 +138,7 @@ def one_stage(store: Store, stage_id: str) -> dict[str, Any]:
         "name": stage.get("name", ""),
         **state_of(store, stage_id),
         "parents": stage.get("parents", {}),
+        "evaluations": evaluations(folder)[-EVALUATIONS:],
         "recipe": stage.get("recipe", {}),
         "seed": stage.get("seed"),
         "log_tail": folder.log_tail(LOG_LINES),

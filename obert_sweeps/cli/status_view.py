@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -52,15 +51,47 @@ def show(document: Mapping[str, Any], out: Console | None = None) -> None:
     out.print(Text(summary(document)))
 
 
-def show_stage(document: Mapping[str, Any]) -> None:
-    """One stage: how it stands, what it is made from, the end of its log, how to try it again."""
-    out = console()
-    out.print(f"{document['id']}  {document['name']}\n{document['state']}  {detail(document)}")
+def show_stage(document: Mapping[str, Any], out: Console | None = None) -> None:
+    """One stage: how it stands, how its training went, its log's end, its recipe, its replay."""
+    out = out or console()
+    out.print(f"{document['id']}  {document['name']}")
+    out.print(Text(f"{document['state']}  {detail(document)}"))
     for role, parent in document["parents"].items():
         out.print(f"{role:<8} {parent}")
-    out.print(json.dumps(document["recipe"], indent=2), soft_wrap=True)
-    out.print("\n".join(document["log_tail"]), soft_wrap=True)
-    out.print(f"again, in this process: {document['replay']}")
+    if document["evaluations"]:
+        out.print(course(document["evaluations"]))
+    if document["log_tail"]:
+        out.print(Text("\nlog.txt ends:\n" + "\n".join(document["log_tail"])), soft_wrap=True)
+    out.print("\nrecipe, without what is null (format=json has every key):")
+    for part, content in document["recipe"].items():
+        out.print(Text(f"{part:<9} {one_line(content)}"))
+    out.print(Text(f"\nagain, in this process: {document['replay']}"), soft_wrap=True)
+
+
+def course(evaluations: Sequence[Mapping[str, Any]]) -> Table:
+    """One line for each evaluation, the last one last."""
+    names = list(dict.fromkeys(name for one in evaluations for name in one["metrics"]))
+    table = Table("epoch", "step", "loss", "sparsity", *names, box=None)
+    for column in table.columns:
+        column.justify = "right"
+    for one in evaluations:
+        known = (one["epoch"], one["step"], one.get("loss"), one.get("sparsity"))
+        values = [*known, *(one["metrics"].get(name) for name in names)]
+        table.add_row(*("" if value is None else f"{value:.4g}" for value in values))
+    return table
+
+
+def one_line(content: Any) -> str:
+    """Keys and values as a request would say them: epochs=3 distill.hardness=1.0."""
+    return " ".join(_said("", content)) if isinstance(content, dict) else str(content)
+
+
+def _said(prefix: str, content: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _said(f"{prefix}{key}.", value)
+        elif value is not None:
+            yield f"{prefix}{key}={value}"
 
 
 def by_kind(document: Mapping[str, Any]) -> Table:

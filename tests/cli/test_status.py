@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from obert_sweeps.cli.status import describe
-from obert_sweeps.cli.status_view import LISTED, show, summary
+from obert_sweeps.cli.status import EVALUATIONS, describe, one_stage
+from obert_sweeps.cli.status_view import LISTED, show, show_stage, summary
 from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
 
@@ -106,3 +106,20 @@ def test_a_long_plan_is_told_by_kind(store):
 def test_cells_with_one_reason_share_a_line(store):
     text = screen(describe(plan_of([stage("dense")], blocked=5), store))
     assert "blocked  t4/0, t4/1, t4/2 and 2 more: no data: say x" in text
+
+
+def test_a_stage_is_told_by_its_course_and_a_short_recipe(store):
+    folder = store.folder("dense")
+    recipe = {"kind": "train", "training": {"epochs": 2.0, "patience": None, "distill": {"t": 5}}}
+    folder.write_json("stage.json", {"name": "dense seed 1", "recipe": recipe})
+    for step in range(1, 11):
+        folder.append({"step": step, "epoch": step, "loss": 0.5 / step, "sparsity": 0.25})
+        folder.append({"step": step, "epoch": step, "metrics": {"f1": 80.0 + step}})
+    finish(store, "dense", 20.0)
+    out = io.StringIO()
+    show_stage(one_stage(store, "dense"), Console(file=out, width=200))
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    first, last = (lines.index(next(w for w in lines if w[:1] == [n])) for n in ("3", "10"))
+    assert lines[last] == ["10", "10", "0.05", "0.25", "90"] and last - first == EVALUATIONS - 1
+    assert ["training", "epochs=2.0", "distill.t=5"] in lines[last:]
+    assert "patience" not in out.getvalue()
