@@ -181,6 +181,7 @@ def test_own_cells_are_told_apart_by_what_was_said_of_them() -> None:
     plain = settings("schedule=oneshot", "store=elsewhere", "tracker=none", "seeds=2")
     assert plain == settings("cluster=inline", "schedule=oneshot") == ("schedule=oneshot",)
     words = ["comparison=equal_budget", "distill=kd_t2", "budget.max_epochs=2", "preset=small"]
+    assert "sparsity=block4" in settings("sparsity=block4", "schedule=oneshot")  # as its id is
     others = {settings("schedule=gradual", word) for word in words}
     assert len(others | {plain, settings("schedule=gradual")}) == 6
 

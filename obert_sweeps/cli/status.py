@@ -11,6 +11,7 @@ from ..request import Loaded
 from ..schema import Stage
 from ..store import StageFolder, Store
 from .answer import answer
+from .beside import other_cells, other_stages, request_of
 from .settings import store_of
 from .status_view import show, show_stage
 
@@ -61,7 +62,24 @@ def describe(plan: Plan, store: Store) -> dict[str, Any]:
         "seconds_left": work_left(stages),
         "stages": stages,
         "cells": cells,
+        "others": others(plan, store),
     }
+
+
+def others(plan: Plan, store: Store) -> dict[str, Any]:
+    """What the store holds of other requests: stages, and the recorded own cells."""
+    stages = []
+    for stage in other_stages(plan, store):
+        name = (store.folder(stage).read_json("stage.json") or {}).get("name", "")
+        stages.append({"id": stage, "name": name, **state_of(store, stage)})
+    own = [record for record in other_cells(plan, store) if not record.get("table", 0)]
+    keys = ("id", "settings", "seed", "measured")
+    cells = [
+        {key: record.get(key) for key in keys}
+        | {"stage": record["stages"][-1], "request": request_of(record, store)}
+        for record in own
+    ]
+    return {"stages": stages, "bytes": sum(s["bytes"] for s in stages), "cells": cells}
 
 
 def row_of(stage: Stage, store: Store) -> dict[str, Any]:

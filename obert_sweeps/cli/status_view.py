@@ -14,6 +14,7 @@ from ..schema import role_group
 from .answer import by_reason, console
 
 LISTED = 40  # stages; of more, those that are done or waiting are counted by kind
+FEW = 10  # stages of other requests; of more, only the recorded own cells are named
 NAMED = 3  # blocked cells with the same reason
 STYLES = {"done": "green", "running": "cyan", "failed": "red", "blocked": "yellow"}
 
@@ -49,6 +50,26 @@ def show(document: Mapping[str, Any], out: Console | None = None) -> None:
         more = f" and {len(cells) - NAMED} more" if len(cells) > NAMED else ""
         out.print(Text(f"blocked  {', '.join(cells[:NAMED])}{more}: {reason}", "yellow"))
     out.print(Text(summary(document)))
+    show_others(document["others"], out)
+
+
+def show_others(others: Mapping[str, Any], out: Console) -> None:
+    """What the store holds of other requests; of one's own cells, how to ask for the first."""
+    stages, cells = others["stages"], others["cells"]
+    if not stages:
+        return
+    told = f"{counted(len(stages), 'stage')} of other requests, {size(others['bytes'])}"
+    out.print(Text(f"also in this store: {told}"))
+    table = Table("stage", "what", "state", "", box=None)
+    for row in stages if len(stages) <= FEW else []:
+        table.add_row(row["id"][:8], Text(row["name"]), row["state"], Text(detail(row)))
+    for row in cells if len(stages) > FEW else []:
+        name = Text(" ".join([row["id"], *row["settings"], f"seed {row['seed']}"]))
+        table.add_row(row["stage"][:8], name, "done", Text(numbers(row["measured"])))
+    if table.row_count:
+        out.print(table)
+    if cells:
+        out.print(Text(f"for instance: obert-sweeps status {cells[0]['request']}"), soft_wrap=True)
 
 
 def show_stage(document: Mapping[str, Any], out: Console | None = None) -> None:
@@ -121,13 +142,17 @@ def summary(document: Mapping[str, Any]) -> str:
     return "; ".join(told)
 
 
+def numbers(metrics: Mapping[str, float | None]) -> str:
+    """accuracy 88.51 f1 undefined"""
+    said = {k: "undefined" if v is None else f"{v:.2f}" for k, v in metrics.items()}
+    return " ".join(f"{name} {value}" for name, value in said.items())
+
+
 def detail(row: Mapping[str, Any]) -> str:
     """What a stage came to, why it did not, or how far it is."""
     if row["state"] == "done":
-        numbers = " ".join(
-            f"{k} {v:.2f}" if v is not None else f"{k} undefined" for k, v in row["metrics"].items()
-        )
-        return numbers if row["status"] == "done" else f"{row['status']} {numbers}"
+        text = numbers(row["metrics"])
+        return text if row["status"] == "done" else f"{row['status']} {text}"
     if row["state"] in ("failed", "blocked"):
         return str(row["reason"])
     progress = row.get("progress") or {}

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from obert_sweeps.cli.status import EVALUATIONS, describe, one_stage
-from obert_sweeps.cli.status_view import LISTED, show, show_stage, summary
+from obert_sweeps.cli.status_view import FEW, LISTED, show, show_stage, summary
 from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
 
@@ -24,12 +24,17 @@ def stage(name, parents=(), seconds=10.0):
 def plan_of(stages, blocked=None):
     cells = [
         SimpleNamespace(
-            cell=SimpleNamespace(id=f"t5/{s.id}"), stages=[*s.parents.values(), s.id], blocked=None
+            cell=SimpleNamespace(id=f"t5/{s.id}"),
+            stages=[*s.parents.values(), s.id],
+            blocked=None,
+            finals={},
         )
         for s in stages
     ]
     cells += [
-        SimpleNamespace(cell=SimpleNamespace(id=f"t4/{k}"), stages=[], blocked="no data: say x")
+        SimpleNamespace(
+            cell=SimpleNamespace(id=f"t4/{k}"), stages=[], blocked="no data: say x", finals={}
+        )
         for k in range(blocked or 0)
     ]
     return SimpleNamespace(wanted=lambda: stages, selected=lambda: cells)
@@ -123,3 +128,21 @@ def test_a_stage_is_told_by_its_course_and_a_short_recipe(store):
     assert lines[last] == ["10", "10", "0.05", "0.25", "90"] and last - first == EVALUATIONS - 1
     assert ["training", "epochs=2.0", "distill.t=5"] in lines[last:]
     assert "patience" not in out.getvalue()
+
+
+def test_what_the_store_holds_of_other_requests_is_told(store):
+    finish(store, "dense", 20.0)
+    text = screen(describe(plan_of([stage("dense")]), store))
+    assert "also in this store" not in text
+    for k in range(FEW + 1):
+        finish(store, f"mine-{k}", 20.0)
+    cell = {"id": "t0/reviews/bert_base/obert/50", "table": 0, "seed": 42, "sparsity": 0.5}
+    cell |= {"task": "reviews", "model": "bert_base", "method": "obert", "stages": ["mine-0"]}
+    store.write_cell(cell | {"settings": ["schedule=oneshot"], "measured": {"accuracy": 78.5}})
+    text = screen(describe(plan_of([stage("dense")]), store))
+    assert f"also in this store: {FEW + 1} stages of other requests" in text
+    assert "mine-1" not in text
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("mine-0")]
+    assert "obert/50 schedule=oneshot seed 42" in line and "accuracy 78.50" in line
+    asked = "task=reviews model=bert_base method=obert sparsity=unstructured sparsity.level=0.5"
+    assert f"{asked} schedule=oneshot" in text
