@@ -51,7 +51,7 @@ def ratios(dense: Sizes, compressed: Sizes) -> dict[str, float]:
 
 
 def dense_metrics(dense: Sizes) -> dict[str, float]:
-    """`file_mb` (10^6 bytes) and `compression` of a dense model, as table 3 counts: the raw file."""
+    """`file_mb` (10^6 bytes, of the raw file) and `compression` of a dense model, as in table 3."""
     return {"file_mb": dense.raw / 1e6, "compression": 1.0}
 
 
