@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .schema import EqualBudget, RequestError
+from .shipped import conf_dir, leaf_names
 
 CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
 CHAIN_GROUPS = ("schedule", "distill")  # only for table=0
@@ -82,17 +82,6 @@ class Request:
     budget: Budget = field(default_factory=Budget)
     allow_targets: list[str] = field(default_factory=list)
     leaf: dict[str, Any] = field(default_factory=dict)  # filled by compose, not by people
-
-
-def shipped(folder: str) -> Path:
-    """A folder that comes with the program: inside an installed package, else beside it."""
-    package = Path(__file__).resolve().parent
-    inside = package / folder
-    return inside if inside.is_dir() else package.parent / folder
-
-
-def conf_dir() -> Path:
-    return shipped("conf")
 
 
 def register_schema() -> None:
@@ -180,7 +169,7 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
                 f"For several use cells=, for instance cells='*/{value[0] if value else ''}/*'."
             )
         if not isinstance(value, str):
-            known = ", ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")))
+            known = ", ".join(leaf_names(group))
             raise RequestError(
                 f"'{override.input_line}': a {group} is chosen by its name. Known: {known}."
             )
