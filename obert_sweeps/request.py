@@ -107,6 +107,15 @@ class Loaded:
     overrides: list[Override]  # all of them, as parsed
 
 
+def how_to_sweep(key: str) -> str:
+    """How several values are asked for, where Hydra would have a list of them."""
+    return (
+        "Several of the document's cells: table=[1,4], cells='t5/sst2/*', seeds=3. For a cell of "
+        "your own type one command for each value; they share stages in one store, and the last "
+        f"report has them all: for v in A B; do obert-sweeps run table=0 … {key}=$v; done"
+    )
+
+
 def first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
@@ -149,8 +158,8 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
         group, _, rest = override.key_or_group.partition(".")
         if override.is_sweep_override():
             raise RequestError(
-                f"'{override.input_line}' is a Hydra sweep, which is not supported. Select cells "
-                "instead: cells='t5/sst2/*', table=[1,4], seeds=3."
+                f"'{override.input_line}' is a Hydra sweep, which is not supported. "
+                f"{how_to_sweep(override.key_or_group)}"
             )
         if group not in LEAF_GROUPS:
             continue
@@ -166,7 +175,7 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
         if isinstance(value, list):
             raise RequestError(
                 f"'{override.input_line}': one {group} at a time, since Hydra would merge them. "
-                f"For several use cells=, for instance cells='*/{value[0] if value else ''}/*'."
+                f"{how_to_sweep(group)}"
             )
         if not isinstance(value, str):
             known = ", ".join(leaf_names(group))

@@ -38,8 +38,9 @@ def select(loaded: Loaded) -> list[Cell]:
     chosen = [c for c in chosen if globs is None or any(fnmatchcase(c.id, g) for g in globs)]
     if not chosen:
         raise RequestError(
-            "no cell matches the request. See the cells with: obert-sweeps ls"
+            "no cell of the document matches the request"
             + (f" (cells={', '.join(globs)})" if globs else "")
+            + ". See its cells with: obert-sweeps ls. For a cell of your own use table=0"
         )
     return chosen
 

@@ -219,7 +219,7 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
             "do not share a GPU",
         ),
         (["cells=t9/*"], "obert-sweeps ls"),
-        (["table=5", "model=mobilebert"], "no cell"),
+        (["table=5", "model=mobilebert"], "table=0"),
         (["table=1", "schedule=gradual"], "table=0"),
         (["table=0", "task=sst2"], "needs"),
         (["table=0", "task=sst2", "model=bert_base", "method=obert"], "schedule"),

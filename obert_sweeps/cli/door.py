@@ -57,10 +57,9 @@ def _dispatch(given: list[str]) -> int:
         print(help_text(verb))
         return 0
     if "-m" in rest or "--multirun" in rest:
-        raise RequestError(
-            "-m (Hydra's multirun) is not supported. Select several cells instead: table=[1,4], "
-            "cells='t5/*', seeds=3."
-        )
+        from ..request import how_to_sweep
+
+        raise RequestError(f"-m (Hydra's multirun) is not supported. {how_to_sweep('method.damp')}")
     flags = [argument for argument in rest if argument.startswith("-")]
     if flags:
         raise RequestError(
