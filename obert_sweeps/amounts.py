@@ -1,6 +1,11 @@
-"""Seconds and bytes as a person reads them."""
+"""Counts, seconds and bytes as a person reads them."""
 
 from __future__ import annotations
+
+
+def counted(number: int, thing: str) -> str:
+    """1 cell, 2 cells."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def duration(seconds: float) -> str:

@@ -50,7 +50,9 @@ class Composer:
         what = f"{group} '{name}'"
         if between:
             node = strict_merge(node, between, f"what the schedule says of {what}")
-        overlay = self.preset[group] if group in PRESET_GROUPS else {}
+        overlay = dict(self.preset[group]) if group in PRESET_GROUPS else {}
+        if group == "task" and node.get("source") == "folder":  # own rows are never generated ones
+            overlay["*"] = {k: v for k, v in overlay.get("*", {}).items() if k != "source"}
         for key in ("*", name):
             if overlay.get(key):
                 node = strict_merge(node, overlay[key], f"preset.{group}.{key}")

@@ -57,12 +57,22 @@ class Inputs:
             rows = dict(task.get("official_rows") or {})
             keys = ("hub", "hub_config", "revision", "hub_splits", "more_hub")
             return DataFacts(rows, {key: task[key] for key in keys if key in task})
-        files = data_files(task)
-        absent = [f for f in files if not f.is_file()]
-        if absent or not files:
-            lacks = f"{absent[0]} does not exist" if absent else f"none in {task['folder']}"
+        if not task["folder"]:
             raise Blocked(
-                f"the data of {task['name']} was not found: {lacks}. "
+                f"task {task['name']} reads its rows from a folder, and none is named. Use "
+                f"data_root=DIR, with DIR/{task['data']}/train.parquet and validation.parquet"
+            )
+        files = data_files(task)
+        if not files:
+            raise Blocked(
+                f"texts for masked-language modelling (task {task['name']}) were not found in "
+                f"{task['folder']}: it has none of the corpus of conf/task/{task['name']}.yaml. "
+                "Add yours there, or start from the checkpoint as it is: preset.pretrain=null"
+            )
+        absent = [f for f in files if not f.is_file()]
+        if absent:
+            raise Blocked(
+                f"the data of {task['name']} was not found: {absent[0]} does not exist. "
                 "Put the file there, or name another folder with data_root=DIR or task.data=NAME"
             )
         rows = check_folder(task)

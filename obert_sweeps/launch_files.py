@@ -20,8 +20,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .request import Loaded, conf_dir, first_line, shipped
+from .request import Loaded, first_line
 from .schema import RequestError
+from .shipped import conf_dir, shipped
 
 _PLAIN = re.compile(r"[\w.,:/@%+=~-]+")  # what needs no quotes in Slurm, YAML or a shell
 

@@ -41,13 +41,11 @@ class LeaseLost(Held):
 class LeaseState:
     """What a reader knows of a lease. `stale` is None until watching has told."""
 
-    owner: str
-    host: str
-    pid: int | None
+    owner: str  # names the process and its host, as `this_process` does
     stale: bool | None
 
     def __str__(self) -> str:
-        return f"{self.owner}, process {self.pid} on {self.host}"
+        return self.owner
 
 
 def process_start(pid: int) -> int | None:
@@ -122,8 +120,7 @@ class LeaseWatch:
         gone = here and process_start(content["pid"]) != content.get("process_start")
         # A process that is there may hang or be suspended: only a moving counter shows life.
         stale = True if gone or now - since >= self.stale_after else (False if moved else None)
-        who = content.get("owner", "unknown"), content.get("host", "unknown")
-        return LeaseState(*who, content.get("pid"), stale)
+        return LeaseState(content.get("owner", "unknown"), stale)
 
 
 class Lease:

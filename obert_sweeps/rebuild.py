@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from .amounts import counted
 from .lease import Held, this_process
 from .schema import RequestError, Stage
 from .store import StageFolder, Store
@@ -58,7 +59,7 @@ def _rebuild(store: Store, rebuilder: Rebuilder, say: Callable[[str], None]) -> 
         found.written += renewed
         found.there += not renewed
         if renewed and found.written % 50 == 0:
-            say(f"{found.written} runs written, {i + 1} of {len(steps)} looked at")
+            say(f"{counted(found.written, 'run')} written, {i + 1} of {len(steps)} looked at")
     return found
 
 

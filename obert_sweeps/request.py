@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .schema import EqualBudget, RequestError
+from .shipped import conf_dir, leaf_names
 
 CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
 CHAIN_GROUPS = ("schedule", "distill")  # only for table=0
@@ -84,17 +84,6 @@ class Request:
     leaf: dict[str, Any] = field(default_factory=dict)  # filled by compose, not by people
 
 
-def shipped(folder: str) -> Path:
-    """A folder that comes with the program: inside an installed package, else beside it."""
-    package = Path(__file__).resolve().parent
-    inside = package / folder
-    return inside if inside.is_dir() else package.parent / folder
-
-
-def conf_dir() -> Path:
-    return shipped("conf")
-
-
 def register_schema() -> None:
     ConfigStore.instance().store("schema", Request)
 
@@ -116,6 +105,15 @@ class Loaded:
     leaf_overrides: dict[str, list[Override]]  # group -> overrides of the chosen leaf's keys
     leaves: dict[str, dict[str, Any]]  # group -> name -> plain data as in the YAML
     overrides: list[Override]  # all of them, as parsed
+
+
+def how_to_sweep(key: str) -> str:
+    """How several values are asked for, where Hydra would have a list of them."""
+    return (
+        "Several of the document's cells: table=[1,4], cells='t5/sst2/*', seeds=3. For a cell of "
+        "your own type one command for each value; they share stages in one store, and the last "
+        f"report has them all: for v in A B; do obert-sweeps run table=0 … {key}=$v; done"
+    )
 
 
 def first_line(error: BaseException) -> str:
@@ -160,8 +158,8 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
         group, _, rest = override.key_or_group.partition(".")
         if override.is_sweep_override():
             raise RequestError(
-                f"'{override.input_line}' is a Hydra sweep, which is not supported. Select cells "
-                "instead: cells='t5/sst2/*', table=[1,4], seeds=3."
+                f"'{override.input_line}' is a Hydra sweep, which is not supported. "
+                f"{how_to_sweep(override.key_or_group)}"
             )
         if group not in LEAF_GROUPS:
             continue
@@ -177,10 +175,10 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
         if isinstance(value, list):
             raise RequestError(
                 f"'{override.input_line}': one {group} at a time, since Hydra would merge them. "
-                f"For several use cells=, for instance cells='*/{value[0] if value else ''}/*'."
+                f"{how_to_sweep(group)}"
             )
         if not isinstance(value, str):
-            known = ", ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")))
+            known = ", ".join(leaf_names(group))
             raise RequestError(
                 f"'{override.input_line}': a {group} is chosen by its name. Known: {known}."
             )

@@ -14,6 +14,7 @@ from .schema import RequestError
 
 # Keys of the request's root that change what a cell comes to.
 _SETTINGS = ("preset", "budget", "base_seed", "vary", "comparison", "data_root")
+_TOLD_PATTERNS = ("dense", "2of4", "unstructured")  # by an id; unstructured where it names none
 
 
 def select(loaded: Loaded) -> list[Cell]:
@@ -37,8 +38,9 @@ def select(loaded: Loaded) -> list[Cell]:
     chosen = [c for c in chosen if globs is None or any(fnmatchcase(c.id, g) for g in globs)]
     if not chosen:
         raise RequestError(
-            "no cell matches the request. See the cells with: obert-sweeps ls"
+            "no cell of the document matches the request"
             + (f" (cells={', '.join(globs)})" if globs else "")
+            + ". See its cells with: obert-sweeps ls. For a cell of your own use table=0"
         )
     return chosen
 
@@ -90,6 +92,8 @@ def own_cell(loaded: Loaded) -> Cell:
 def _is_setting(override: Override) -> bool:
     """Whether it makes another cell of one's own that its id does not tell from this one."""
     key = override.key_or_group
+    if key == "sparsity":
+        return override.value() not in _TOLD_PATTERNS
     group = key.partition(".")[0]
     chosen = key in CHAIN_GROUPS or (group in LEAF_GROUPS and group != key)
     return key != "sparsity.level" and (chosen or group in _SETTINGS)

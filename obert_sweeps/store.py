@@ -24,6 +24,7 @@ from .stage_folder import StageFolder, json_bytes, read_json
 
 __all__ = ["Held", "Lease", "LeaseLost", "LeaseState", "StageFolder", "Store"]
 
+_FEW = 10  # ids that a message names
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -68,9 +69,11 @@ class Store:
         if len(found) == 1:
             return found[0]
         if not found:
+            ids = self.ids()
+            known = f"It has {', '.join(i[:8] for i in ids)}. " if 0 < len(ids) <= _FEW else ""
             raise RequestError(
-                f"no stage in {self.address} has an id that starts with '{prefix}'. "
-                "See the ids with: obert-sweeps status"
+                f"no stage in {self.address} has an id that starts with '{prefix}'. {known}"
+                f"See all {len(ids)} with: obert-sweeps status format=json store={self.address}"
             )
         raise RequestError(
             f"'{prefix}' fits {len(found)} stages: {', '.join(found[:5])} … Give more of it."

@@ -1,10 +1,10 @@
-"""Seconds and bytes as a person reads them."""
+"""Counts, seconds and bytes as a person reads them."""
 
 from __future__ import annotations
 
 import pytest
 
-from obert_sweeps.amounts import duration, size
+from obert_sweeps.amounts import counted, duration, size
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,7 @@ def test_durations(seconds: float, said: str) -> None:
 )
 def test_sizes(count: float, said: str) -> None:
     assert size(count) == said
+
+
+def test_one_thing_is_no_plural() -> None:
+    assert [counted(n, "cell") for n in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]

@@ -188,3 +188,26 @@ def test_a_teacher_is_asked_only_where_a_student_is_to_be_run(store: Store) -> N
     new = Stage("new", "new seed 1", {}, 1, {"teacher": "teacher", "logits": "logits"})
     assert to_run([teacher, logits, student], store) == []
     assert to_run([teacher, logits, student, new], store) == [logits, new]
+
+
+def test_a_request_that_has_nothing_in_the_store_is_told_so_first(
+    store: Store, monkeypatch, capsys
+) -> None:
+    make(store, "dense")
+    make(store, "theirs", "dense")
+    mine = {"id": "t0/sst2/bert_base/obert/2of4", "table": 0, "seed": 1, "sparsity": 0.5}
+    mine |= {"task": "sst2", "model": "bert_base", "method": "obert", "stages": ["theirs"]}
+    store.write_cell(mine | {"settings": ["preset=small", "schedule=oneshot"]})
+    elsewhere = Stage("elsewhere", "elsewhere seed 1", {}, 1, {})
+    told = ask(plan_of([elsewhere], {"elsewhere"}), store, monkeypatch, capsys, confirm=False)
+    gc.show(told, False)
+    warning, *rest = capsys.readouterr().out.splitlines()
+    assert warning.startswith("warning: none of the 2 stages in") and any(
+        "dense" in r for r in rest
+    )
+    assert "task=sst2 model=bert_base method=obert sparsity=2of4 sparsity.level=0.5" in warning
+    assert warning.endswith("preset=small schedule=oneshot")
+    dense = Stage("dense", "dense seed 1", {}, 1, {})
+    told = ask(plan_of([dense], {"dense"}), store, monkeypatch, capsys, confirm=False)
+    gc.show(told, False)
+    assert "warning" not in capsys.readouterr().out

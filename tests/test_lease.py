@@ -74,7 +74,7 @@ def test_one_holder_and_release(tmp_path: Path) -> None:
     assert folder.lease_state() is None
     with folder.lease("driver A"):
         state = folder.lease_state()
-        assert state is not None and (state.owner, state.pid) == ("driver A", os.getpid())
+        assert state is not None and state.owner == "driver A"
         assert state.stale is not True
         with pytest.raises(Held, match="driver A"):  # as soon as the counter has moved: 2 s
             with Store(str(tmp_path)).folder("s1").lease("driver B"):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from obert_sweeps.cost import encoder_weights
@@ -181,6 +184,7 @@ def test_own_cells_are_told_apart_by_what_was_said_of_them() -> None:
     plain = settings("schedule=oneshot", "store=elsewhere", "tracker=none", "seeds=2")
     assert plain == settings("cluster=inline", "schedule=oneshot") == ("schedule=oneshot",)
     words = ["comparison=equal_budget", "distill=kd_t2", "budget.max_epochs=2", "preset=small"]
+    assert "sparsity=block4" in settings("sparsity=block4", "schedule=oneshot")  # as its id is
     others = {settings("schedule=gradual", word) for word in words}
     assert len(others | {plain, settings("schedule=gradual")}) == 6
 
@@ -215,7 +219,7 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
             "do not share a GPU",
         ),
         (["cells=t9/*"], "obert-sweeps ls"),
-        (["table=5", "model=mobilebert"], "no cell"),
+        (["table=5", "model=mobilebert"], "table=0"),
         (["table=1", "schedule=gradual"], "table=0"),
         (["table=0", "task=sst2"], "needs"),
         (["table=0", "task=sst2", "model=bert_base", "method=obert"], "schedule"),
@@ -235,6 +239,31 @@ def test_a_request_that_cannot_be_meant_is_refused(overrides: list[str], says: s
     with pytest.raises(RequestError) as error:
         plan(*overrides)
     assert says in str(error.value)
+
+
+OWN = ["table=0", "task=sst2", "model=bert_base", "method=magnitude", "schedule=oneshot"]
+
+
+def test_own_rows_are_never_replaced_by_generated_ones() -> None:
+    request = read([*OWN, "sparsity=unstructured", "sparsity.level=0.5"])
+    request.leaves["task"]["sst2"]["source"] = "folder"
+    with pytest.raises(RequestError, match="sst2 reads its rows from a folder.*data_root=DIR"):
+        make_plan(request)
+    request.leaves["task"]["sst2"]["folder"] = "/nowhere/sst2"
+    with pytest.raises(RequestError, match="/nowhere/sst2/train.parquet does not exist"):
+        make_plan(request)
+
+
+def test_pretraining_without_texts_is_refused_with_the_way_past_it(tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        (tmp_path / "own").mkdir(exist_ok=True)
+        rows = pa.table({"sentence": ["good", "bad"], "label": [1, 0]})
+        pq.write_table(rows, tmp_path / "own" / f"{split}.parquet")
+    own = [*OWN, "task.data=own", f"data_root={tmp_path}"]
+    with pytest.raises(RequestError, match=r"texts for masked.*preset\.pretrain=null"):
+        plan(*own)
+    (planned,) = plan(*own, "preset.pretrain=null").selected()
+    assert len(planned.stages) == 2
 
 
 def test_a_budget_shortens_in_proportion_and_makes_a_stand_in() -> None:

@@ -18,6 +18,10 @@ from obert_sweeps.schema import RequestError
         (["task=sst2", "task.max_lenght=64"], "task.max_lenght"),
         (["method=[obert,magnitude]"], "cells="),
         (["task=sst2,stsb"], "cells="),
+        (
+            ["method=obert", "method.damp=1,2"],
+            "for v in A B; do obert-sweeps run table=0 … method.damp=$v",
+        ),
         (["method.num_grads=4"], "method="),
         (["method=obert", "+method.extra=1"], "added"),
         (["method=obert", "~method.damp"], "added"),

@@ -11,9 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from obert_sweeps.schema import RequestError
 from obert_sweeps.store import StageFolder, Store
@@ -182,6 +184,21 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(folder: StageFolder, fault:
     assert latest is not None and latest.name == "checkpoint-1"
     log = (folder.path / "log.txt").read_text()
     assert "checkpoint-2 is damaged" in log and ("manifest" in log) == (fault == "manifest")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o007, 0o660)])
+def test_who_may_read_a_folder_s_files_is_the_umask_s_to_say(
+    folder: StageFolder, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        with folder.new_folder("model") as part:
+            save_file({"weight": np.ones(2)}, part / "model.safetensors")
+            (part / "config.json").write_text("{}")
+    finally:
+        os.umask(before)
+    found = {file.name: file.stat().st_mode & 0o777 for file in (folder.path / "model").iterdir()}
+    assert len(found) == 3 and set(found.values()) == {mode}
 
 
 def test_a_block_that_raises_leaves_no_checkpoint(folder: StageFolder) -> None:

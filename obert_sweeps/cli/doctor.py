@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..amounts import size
+from ..amounts import counted, size
 from ..plan import make_plan
 from ..request import Loaded
 from ..schema import RequestError
@@ -132,8 +132,8 @@ def inputs(loaded: Loaded) -> dict[str, Any]:
         return check("data and models", False, "not found", str(error))
     need = sum(s.cost["disk_bytes"] for s in plan.wanted())
     blocked = sorted({str(c.blocked) for c in plan.selected() if c.blocked})
-    count = sum(bool(c.blocked) for c in plan.selected())
-    found = f"{len(plan.selected())} cells, {count} blocked, {size(need)} of results"
+    halted = sum(bool(c.blocked) for c in plan.selected())
+    found = f"{counted(len(plan.selected()), 'cell')}, {halted} blocked, {size(need)} of results"
     return check("data and models", not blocked, found, "; ".join(blocked))
 
 

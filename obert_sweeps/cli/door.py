@@ -9,64 +9,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from dataclasses import dataclass
 
 from ..place.base import cannot_write
 from ..schema import Interrupted, RequestError
+from .verbs import PROGRAM, VERBS, help_text
 
-PROGRAM = "obert-sweeps"
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb's module is `obert_sweeps.cli.<name>`; its `main(loaded) -> int` does the work."""
-
-    does: str
-    example: str
-
-
-VERBS = {
-    "ls": Verb("the cells with published values", "ls table=5"),
-    "plan": Verb("stages, time, disk, what is missing", "plan table=all preset=paper"),
-    "run": Verb("run; the same command again resumes", "run table=1"),
-    "status": Verb("what is done, running, failed, blocked, and why", "status stage=3fa9"),
-    "report": Verb("measured beside published, verdicts, claims, cost", "report table=1"),
-    "audit": Verb("knobs each method sets per task, and what it was given", "audit preset=paper"),
-    "replay": Verb("one stage again in this process, without Ray", "replay stage=3fa9"),
-    "sync": Verb("rebuild the W&B runs from the store", "sync tracker.mode=online"),
-    "launch": Verb("the file that starts a run on a cluster", "launch cluster=slurm table=1"),
-    "gc": Verb("free what no cell needs any more; lists first, deletes with confirm=true", "gc"),
-    "doctor": Verb("versions, devices, data, disk: what works, how to fix", "doctor format=json"),
-}
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
-
-GROUPS = """Groups (choose with GROUP=NAME):
-  task       squad mnli qqp qnli mrpc sst2 cola stsb     these four select cells
-  model      bert_base bert_large mobilebert
-  method     dense magnitude obert …
-  sparsity   dense unstructured block4 2of4
-  schedule   dense oneshot gradual upstream_transfer …   only for table=0
-  distill    none kd_t2 kd_t5 kd_t5_5                    only for table=0
-  preset     demo (default) small paper
-  cluster    local inline                                slurm kuberay ray: for launch
-  tracker    wandb none
-
-Common options:
-  table=5  table=[1,4]  table=all     cells='t5/sst2/*'     seeds=3  seeds=[42,7]
-  data_root=DIR  store=DIR  model=bert_base model.path=DIR  budget.max_epochs=1  format=json
-"""
-
-
-def help_text(name: str | None = None) -> str:
-    if name:
-        verb = VERBS[name]
-        return f"{PROGRAM} {name}: {verb.does}\n\n  {PROGRAM} {verb.example}\n\n{GROUPS}"
-    lines = [f"  {n:<8} {v.does}\n           {PROGRAM} {v.example}" for n, v in VERBS.items()]
-    return (
-        "Does a pruning result hold? The document's cells as stages, measured beside published.\n\n"
-        f"{PROGRAM} VERB [GROUP=NAME] [key=value] …\n\n" + "\n".join(lines) + f"\n\n{GROUPS}\n"
-        f"{PROGRAM} VERB --help explains a verb; --cfg job, --info and --hydra-help are Hydra's."
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,10 +57,9 @@ def _dispatch(given: list[str]) -> int:
         print(help_text(verb))
         return 0
     if "-m" in rest or "--multirun" in rest:
-        raise RequestError(
-            "-m (Hydra's multirun) is not supported. Select several cells instead: table=[1,4], "
-            "cells='t5/*', seeds=3."
-        )
+        from ..request import how_to_sweep
+
+        raise RequestError(f"-m (Hydra's multirun) is not supported. {how_to_sweep('method.damp')}")
     flags = [argument for argument in rest if argument.startswith("-")]
     if flags:
         raise RequestError(
@@ -127,7 +74,8 @@ def _hydra(rest: list[str]) -> int:
     """What stays Hydra's own: showing the configuration, and completion of overrides."""
     import hydra
 
-    from ..request import conf_dir, register_schema
+    from ..request import register_schema
+    from ..shipped import conf_dir
 
     _take_verb_off_completion()
     register_schema()

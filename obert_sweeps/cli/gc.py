@@ -12,11 +12,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..amounts import size
+from ..amounts import counted, size
 from ..garbage import find, free, held
 from ..plan import make_plan
 from ..request import Loaded
 from .answer import answer, console, notice
+from .beside import other_cells, request_of
 from .settings import store_of
 
 LISTED = 20  # rows; the rest is added up
@@ -34,9 +35,16 @@ def main(loaded: Loaded) -> int:
         except OSError as error:
             faults += 1
             notice(f"{item.stage} {item.what} could not be removed: {error}")
+    there = store.ids()
+    known = sum(stage in plan.stages for stage in there)
+    others = [] if known else other_cells(plan, store)[:1]
     document = {
         "store": store.address,
-        "needed_by": f"{len(plan.selected())} cells, preset {plan.preset}, seeds {plan.seeds}",
+        "needed_by": f"{counted(len(plan.selected()), 'cell')}, preset {plan.preset}, "
+        f"seeds {plan.seeds}",
+        "stages": len(there),
+        "stages_of_request": known,
+        "another_request": request_of(others[0], store) if others else None,
         "blocked": sum(bool(cell.blocked) for cell in plan.selected()),
         "items": [asdict(item) for item in items],
         "held": held(store),
@@ -47,8 +55,20 @@ def main(loaded: Loaded) -> int:
     return 1 if faults else 0
 
 
+def stranger(document: Mapping[str, Any]) -> str:
+    """A warning where nothing in the store is of this request: then all of it seems unneeded."""
+    another = document["another_request"] or "preset=… table=… cells=…"
+    return (
+        f"warning: none of the {counted(document['stages'], 'stage')} in {document['store']} "
+        f"belongs to this request ({document['needed_by']}), so all their models are listed. If "
+        f"you still need them, name the request that made them: obert-sweeps gc {another}\n"
+    )
+
+
 def show(document: Mapping[str, Any], confirmed: bool) -> None:
     out = console()
+    if document["items"] and not document["stages_of_request"]:
+        out.print(Text(stranger(document), "yellow"), soft_wrap=True)
     table = Table("stage", "what", "", "size", "why", box=None)
     table.columns[3].justify = "right"
     for item in document["items"][:LISTED]:
@@ -65,7 +85,7 @@ def show(document: Mapping[str, Any], confirmed: bool) -> None:
         out.print(f"{stage[:8]} is being run by {who}: it and the stages it needs are kept")
     if document["blocked"]:
         out.print(
-            f"{document['blocked']} cells are blocked, so their stages are not known: "
+            f"blocked: {counted(document['blocked'], 'cell')}, whose stages are not known; "
             "stages that no other selected cell needs are kept"
         )
     out.print(f"needed are the stages of {document['needed_by']}, in {document['store']}")

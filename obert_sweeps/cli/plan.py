@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..amounts import duration, size
+from ..amounts import counted, duration, size
 from ..cost import Measured
 from ..plan import Plan, make_plan
 from ..request import Loaded
@@ -104,21 +104,21 @@ def show(document: dict[str, Any]) -> None:
     how = "by what such models have been seen to take"
     if totals["by_measured_rates"]:
         how = (
-            f"{totals['by_measured_rates']} of them at the rates of {totals['measured_stages']}"
-            " finished stages in this store"
+            f"{totals['by_measured_rates']} of them at the rates of "
+            f"{counted(totals['measured_stages'], 'finished stage')} in this store"
         )
     out.print(table)
     out.print(
-        f"\n{totals['cells']} cells, {seeds} seed(s), preset {document['preset']}: "
-        f"{totals['stages']} stages ({totals['stages_without_sharing']} without sharing), "
-        f"{totals['finished']} done.\n"
+        f"\n{counted(totals['cells'], 'cell')}, {counted(seeds, 'seed')}, "
+        f"preset {document['preset']}: {counted(totals['stages'], 'stage')} "
+        f"({totals['stages_without_sharing']} without sharing), {totals['finished']} done.\n"
         f"Compared {document['comparison']}.\n"
         f"To do: about {hours}{duration(totals['seconds'])} one after another here, {how}; "
         f"{size(totals['disk_bytes'])} of results, checkpoints and data apart."
     )
     blocked = [(c["blocked"], c["id"]) for c in document["cells"] if c["blocked"]]
     for reason, ids in by_reason(blocked).items():
-        out.print(f"blocked, {len(ids)} cells: {reason}\n  {' '.join(ids)}")
+        out.print(f"blocked, {counted(len(ids), 'cell')}: {reason}\n  {' '.join(ids)}")
 
 
 def by_kind(stages: list[dict[str, Any]], by_gpu: bool) -> list[list[str]]:

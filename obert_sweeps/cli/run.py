@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ..amounts import counted
 from ..cell_records import CellRecords
 from ..compose import to_plain
 from ..lease import this_process
@@ -33,7 +34,8 @@ def main(loaded: Loaded) -> int:
     tracker = make(to_plain(loaded.request.tracker), loaded.request.allow_targets, Tracker)
     if pending:
         check_leaves(pending, list(loaded.request.allow_targets))
-    notice(f"{len(plan.wanted())} stages, {len(plan.wanted()) - len(pending)} done already")
+    wanted = len(plan.wanted())
+    notice(f"{counted(wanted, 'stage')}, {wanted - len(pending)} done already")
     if not store.place.exclusive:
         notice(f"{store.address} cannot lock out a second driver: run one at a time in it")
     owner = f"a driver, {this_process()}"

@@ -9,12 +9,14 @@ from ..cost import seconds_left
 from ..plan import Plan, make_plan
 from ..request import Loaded
 from ..schema import Stage
-from ..store import Store
+from ..store import StageFolder, Store
 from .answer import answer
+from .beside import other_cells, other_stages, request_of
 from .settings import store_of
 from .status_view import show, show_stage
 
 LOG_LINES = 20
+EVALUATIONS = 8  # the last ones
 
 
 def main(loaded: Loaded) -> int:
@@ -60,7 +62,24 @@ def describe(plan: Plan, store: Store) -> dict[str, Any]:
         "seconds_left": work_left(stages),
         "stages": stages,
         "cells": cells,
+        "others": others(plan, store),
     }
+
+
+def others(plan: Plan, store: Store) -> dict[str, Any]:
+    """What the store holds of other requests: stages, and the recorded own cells."""
+    stages = []
+    for stage in other_stages(plan, store):
+        name = (store.folder(stage).read_json("stage.json") or {}).get("name", "")
+        stages.append({"id": stage, "name": name, **state_of(store, stage)})
+    own = [record for record in other_cells(plan, store) if not record.get("table", 0)]
+    keys = ("id", "settings", "seed", "measured")
+    cells = [
+        {key: record.get(key) for key in keys}
+        | {"stage": record["stages"][-1], "request": request_of(record, store)}
+        for record in own
+    ]
+    return {"stages": stages, "bytes": sum(s["bytes"] for s in stages), "cells": cells}
 
 
 def row_of(stage: Stage, store: Store) -> dict[str, Any]:
@@ -117,6 +136,18 @@ def worst(states: list[str]) -> str:
     return next((s for s in ("failed", "blocked", "running", "waiting") if s in states), "done")
 
 
+def evaluations(folder: StageFolder) -> list[dict[str, Any]]:
+    """Each evaluation's metrics, with the loss and the sparsity recorded last before it."""
+    found: list[dict[str, Any]] = []
+    trained: dict[str, Any] = {}
+    for record in folder.records():
+        if "loss" in record:
+            trained = {key: record.get(key) for key in ("loss", "sparsity")}
+        if "metrics" in record:
+            found.append({"epoch": None, "step": None, **trained, **record})
+    return found
+
+
 def one_stage(store: Store, stage_id: str) -> dict[str, Any]:
     folder = store.folder(stage_id)
     stage = folder.read_json("stage.json") or {}
@@ -125,6 +156,7 @@ def one_stage(store: Store, stage_id: str) -> dict[str, Any]:
         "name": stage.get("name", ""),
         **state_of(store, stage_id),
         "parents": stage.get("parents", {}),
+        "evaluations": evaluations(folder)[-EVALUATIONS:],
         "recipe": stage.get("recipe", {}),
         "seed": stage.get("seed"),
         "log_tail": folder.log_tail(LOG_LINES),

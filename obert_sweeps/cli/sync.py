@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from ..amounts import counted
 from ..compose import to_plain
 from ..make import make
 from ..rebuild import FOLDER, Rebuilt, rebuild
@@ -36,9 +37,9 @@ def main(loaded: Loaded) -> int:
 
 def told(found: Rebuilt, store: Store) -> str:
     """1 run written, 160 up to date, 2 stages running; and what is wrong."""
-    parts = [f"{found.written} runs written", f"{found.there} up to date"]
+    parts = [f"{counted(found.written, 'run')} written", f"{found.there} up to date"]
     if found.running:
-        parts.append(f"{found.running} stages still running")
+        parts.append(f"{counted(found.running, 'stage')} still running")
     line = f"{', '.join(parts)}: {store.root / FOLDER}"
     if found.unwritten:
         line += f"\n{found.unwritten} not written: {found.reason}. The same command goes on."

@@ -144,6 +144,7 @@ class FolderPlace:
                 _probe(part)  # libraries say in words of their own that a disk is full
                 raise
             (part / MANIFEST).write_bytes(manifest_of(part))
+            _let_read_who_reads_the_manifest(part)
             for file in part.rglob("*"):
                 _flush(file)
             _flush(part)
@@ -190,6 +191,14 @@ class FolderPlace:
 def _there(path: Path) -> Path:
     """The nearest folder that exists."""
     return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _let_read_who_reads_the_manifest(folder: Path) -> None:
+    """Some libraries write files that only their owner may read, whatever the umask says."""
+    allowed = (folder / MANIFEST).stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file() and (mode := file.stat().st_mode) & allowed != allowed:
+            file.chmod(mode & 0o777 | allowed)
 
 
 def _probe(folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..amounts import duration
+from ..amounts import counted, duration
 from ..catalogue.cell import method_label, metric_named
 
 MARKS = {  # verdict -> (sign readable without colour, kind of colour)
@@ -134,7 +134,7 @@ def band(judgement: Mapping[str, Any]) -> str:
     if judgement["half_width"] is not None:
         text += f" ± {judgement['half_width']:.2f}"
     if judgement["seeds_to_decide"]:
-        text += f", {judgement['seeds_to_decide']} seeds to decide"
+        text += f", {counted(judgement['seeds_to_decide'], 'seed')} to decide"
     return text
 
 
@@ -264,8 +264,9 @@ def knobs(group: Mapping[str, Any]) -> str:
     """The knobs that a method sets per task, counted and named; early stopping apart."""
     names = [knob["knob"] for knob in group["knobs"]]
     names += [f"{knob['knob']} (not taken here)" for knob in group.get("not_taken", [])]
-    count = f"{len(names)} per-task knob{'' if len(names) == 1 else 's'}"
-    text = f"{count} ({', '.join(names)})" if names else "no per-task knob"
+    text = "no per-task knob"
+    if names:
+        text = f"{counted(len(names), 'per-task knob')} ({', '.join(names)})"
     stopping = [knob["knob"] for knob in group["early_stopping"]]
     text += f" (early stopping: {', '.join(stopping)})" if stopping else ""
     best = group.get("keeps_best") or []

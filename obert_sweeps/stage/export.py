@@ -9,7 +9,7 @@ from typing import Any
 from ..deploy.card import GENERATED, Facts
 from ..deploy.engines.onnx_runtime import OnnxRuntime
 from ..deploy.export import export
-from ..deploy.sizes import Sizes, table_3_metrics
+from ..deploy.sizes import Sizes, compressed_metrics, dense_metrics
 from ..identity import hashed_part
 from ..model.base import Encoder
 from ..model.quantize import quantize
@@ -32,7 +32,7 @@ ROWS = 4  # of the first evaluation split, on which the files must agree with to
 def export_stage(
     spec: Stage, how: Runtime, group: WorkerGroup, writer: StageWriter | None
 ) -> Result | None:
-    """Write model/; measured are the metrics of what is exported, `file_mb` and `compression`."""
+    """Write model/; measured are the metrics of what is exported, `file_mb`, `compression`."""
     if writer is None:
         return None
     if (mend := OnnxRuntime.missing()) is not None:  # it writes and checks the files
@@ -65,7 +65,9 @@ def export_stage(
     with writer.folder.new_folder("model") as part:
         found = export(part, model, tokenizer, example, facts, dense)
     sizes = Sizes(**next(iter(found["sizes"].values())))
-    metrics = made["metrics"] | table_3_metrics(sizes, dense)
+    plain = spec.recipe["sparsity"]["pattern"] == "dense" and not has_ranges(trained)
+    sized = dense_metrics(sizes) if plain else compressed_metrics(sizes, dense)
+    metrics = made["metrics"] | sized
     found = {"metrics": metrics, "sparsity": made["sparsity"], **found}
     return finished(spec, how, device, spent_since(begun), found)
 

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from obert_sweeps.cli.door import VERBS, main
+from obert_sweeps.cli.door import main
+from obert_sweeps.cli.verbs import GROUPS, KEYS, VERBS
+from obert_sweeps.request import read
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -31,6 +33,34 @@ def test_help_names_every_verb_with_an_example(capsys, arguments) -> None:
 def test_each_verb_has_a_module_and_a_help(capsys, verb) -> None:
     code, out, _ = answer(capsys, verb, "--help")
     assert code == 0 and VERBS[verb].does in out
+
+
+def test_help_has_the_keys_of_the_verb_and_every_leaf(capsys, project_root) -> None:
+    _, gc, _ = answer(capsys, "gc", "--help")
+    _, run, _ = answer(capsys, "run", "--help")
+    assert "confirm=true" in gc and "confirm=" not in run and "vary=all" in run
+    _, whole, _ = answer(capsys, "--help")
+    for group in GROUPS:
+        leaves = {path.stem for path in (project_root / "conf" / group).glob("*.yaml")}
+        assert leaves <= set(whole.replace(",", " ").split()), group
+    assert max(map(len, (gc + run + whole).splitlines())) <= 100
+
+
+def test_what_help_says_of_keys_is_understood() -> None:
+    known = {word for said, _ in KEYS.values() for word in said.split()}
+    read(sorted(known - {"model.path=DIR"}))
+    assert {key for verb in VERBS.values() for key in verb.keys} == set(KEYS)
+    assert {group for verb in VERBS.values() for group in verb.groups} == set(GROUPS)
+
+
+def test_help_is_quick(tmp_path) -> None:
+    """It imports nothing that takes long."""
+    code = (
+        "import sys; from obert_sweeps.cli.door import main; main(['run', '--help']); "
+        "sys.exit(str({'hydra', 'omegaconf', 'rich', 'torch'} & set(sys.modules) or ''))"
+    )
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert asked.stderr.strip() == ""
 
 
 def test_ls_is_the_document(capsys) -> None:

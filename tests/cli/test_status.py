@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from obert_sweeps.cli.status import describe
-from obert_sweeps.cli.status_view import LISTED, show, summary
+from obert_sweeps.cli.status import EVALUATIONS, describe, one_stage
+from obert_sweeps.cli.status_view import FEW, LISTED, show, show_stage, summary
 from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
 
@@ -24,12 +24,17 @@ def stage(name, parents=(), seconds=10.0):
 def plan_of(stages, blocked=None):
     cells = [
         SimpleNamespace(
-            cell=SimpleNamespace(id=f"t5/{s.id}"), stages=[*s.parents.values(), s.id], blocked=None
+            cell=SimpleNamespace(id=f"t5/{s.id}"),
+            stages=[*s.parents.values(), s.id],
+            blocked=None,
+            finals={},
         )
         for s in stages
     ]
     cells += [
-        SimpleNamespace(cell=SimpleNamespace(id=f"t4/{k}"), stages=[], blocked="no data: say x")
+        SimpleNamespace(
+            cell=SimpleNamespace(id=f"t4/{k}"), stages=[], blocked="no data: say x", finals={}
+        )
         for k in range(blocked or 0)
     ]
     return SimpleNamespace(wanted=lambda: stages, selected=lambda: cells)
@@ -75,7 +80,8 @@ def test_each_state_with_its_reason(store):
     # dense took twice what was planned: later's 10 s are 20, and prune says itself what is left.
     assert document["seconds_left"] == 30 + 20
     text = screen(document)
-    assert "epoch 0.8 of 2, 64 samples/s, 30 s left, me" in text
+    (line,) = [line for line in text.splitlines() if "running" in line and "epoch" in line]
+    assert line.rstrip().endswith("epoch 0.8 of 2, 64 samples/s, 30 s left, me")
     (failed,) = [line for line in text.splitlines() if line.startswith("failed")]
     assert "no such column" in failed and str(store.folder("broken").path / "log.txt") in failed
     assert "parent broken failed" in text
@@ -105,3 +111,38 @@ def test_a_long_plan_is_told_by_kind(store):
 def test_cells_with_one_reason_share_a_line(store):
     text = screen(describe(plan_of([stage("dense")], blocked=5), store))
     assert "blocked  t4/0, t4/1, t4/2 and 2 more: no data: say x" in text
+
+
+def test_a_stage_is_told_by_its_course_and_a_short_recipe(store):
+    folder = store.folder("dense")
+    recipe = {"kind": "train", "training": {"epochs": 2.0, "patience": None, "distill": {"t": 5}}}
+    folder.write_json("stage.json", {"name": "dense seed 1", "recipe": recipe})
+    for step in range(1, 11):
+        folder.append({"step": step, "epoch": step, "loss": 0.5 / step, "sparsity": 0.25})
+        folder.append({"step": step, "epoch": step, "metrics": {"f1": 80.0 + step}})
+    finish(store, "dense", 20.0)
+    out = io.StringIO()
+    show_stage(one_stage(store, "dense"), Console(file=out, width=200))
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    first, last = (lines.index(next(w for w in lines if w[:1] == [n])) for n in ("3", "10"))
+    assert lines[last] == ["10", "10", "0.05", "0.25", "90"] and last - first == EVALUATIONS - 1
+    assert ["training", "epochs=2.0", "distill.t=5"] in lines[last:]
+    assert "patience" not in out.getvalue()
+
+
+def test_what_the_store_holds_of_other_requests_is_told(store):
+    finish(store, "dense", 20.0)
+    text = screen(describe(plan_of([stage("dense")]), store))
+    assert "also in this store" not in text
+    for k in range(FEW + 1):
+        finish(store, f"mine-{k}", 20.0)
+    cell = {"id": "t0/reviews/bert_base/obert/50", "table": 0, "seed": 42, "sparsity": 0.5}
+    cell |= {"task": "reviews", "model": "bert_base", "method": "obert", "stages": ["mine-0"]}
+    store.write_cell(cell | {"settings": ["schedule=oneshot"], "measured": {"accuracy": 78.5}})
+    text = screen(describe(plan_of([stage("dense")]), store))
+    assert f"also in this store: {FEW + 1} stages of other requests" in text
+    assert "mine-1" not in text
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("mine-0")]
+    assert "obert/50 schedule=oneshot seed 42" in line and "accuracy 78.50" in line
+    asked = "task=reviews model=bert_base method=obert sparsity=unstructured sparsity.level=0.5"
+    assert f"{asked} schedule=oneshot" in text

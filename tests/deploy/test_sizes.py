@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from obert_sweeps.deploy.sizes import Sizes, ratios, sizes_of, table_3_metrics
+from obert_sweeps.deploy.sizes import Sizes, compressed_metrics, dense_metrics, ratios, sizes_of
 
 
 def sparse_bytes(zeros: float, count: int = 5_000_000) -> bytes:
@@ -49,6 +49,7 @@ def test_the_documents_counting_gives_the_documents_ratios() -> None:
     assert round(ratios(dense, large)["document"]) == 34
     assert round(ratios(dense, mobile)["document"]) == 136
     assert ratios(dense, large)["gzip"] < ratios(dense, large)["document"]
-    metrics = table_3_metrics(large, dense)
+    metrics = compressed_metrics(large, dense)
     assert metrics == {"file_mb": 38.2, "compression": pytest.approx(1300 / 38.2)}
-    assert table_3_metrics(dense, None) == {"file_mb": 1300.0, "compression": 1.0}
+    assert compressed_metrics(large, None) == {"file_mb": 38.2}
+    assert dense_metrics(dense) == {"file_mb": 1300.0, "compression": 1.0}

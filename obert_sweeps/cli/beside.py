@@ -1,0 +1,41 @@
+"""What a store holds beside what a request selects, and the requests that select it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ..plan import Plan
+from ..store import Store
+
+
+def other_stages(plan: Plan, store: Store) -> list[str]:
+    """Ids of the store's stages that no selected cell needs."""
+    wanted = {stage.id for stage in plan.wanted()}
+    return [stage for stage in store.ids() if stage not in wanted]
+
+
+def other_cells(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """The store's records of complete cells that are not selected, one's own cells first."""
+    finals = {final for cell in plan.selected() for final in cell.finals.values()}
+    found = [r for r in store.cells() if r.get("stages") and r["stages"][-1] not in finals]
+    return sorted(found, key=lambda record: int(record.get("table", 0)))
+
+
+def request_of(record: Mapping[str, Any], store: Store) -> str:
+    """What to type after a verb to select a recorded cell.
+
+    Of the document's cells a record does not say the preset.
+    """
+    words = [f"store={store.address}"]
+    if record.get("table", 0):
+        return shlex.join([*words, f"cells={record['id']}", "preset=…"])
+    words += ["table=0", *(f"{group}={record[group]}" for group in ("task", "model", "method"))]
+    settings = list(record.get("settings", []))
+    if level := record.get("sparsity"):
+        if not any(setting.startswith("sparsity=") for setting in settings):
+            is_2of4 = str(record["id"]).endswith("/2of4")
+            words.append(f"sparsity={'2of4' if is_2of4 else 'unstructured'}")
+        words.append(f"sparsity.level={level:g}")
+    return shlex.join(words + settings)
