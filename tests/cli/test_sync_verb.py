@@ -118,7 +118,7 @@ def test_the_end_waits_so_long_and_says_what_to_type(tmp_path: Path, capsys: Any
         began = time.monotonic()
         with uploads(tmp_path, code) as found:
             found.finish(seconds=1.0)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # not the sixty of the first; a start takes some
         assert f"To finish later: obert-sweeps sync store={tmp_path} tracker.mode=online" in (
             capsys.readouterr().err
         )

@@ -83,7 +83,7 @@ def test_ranges_follow_the_data_up_to_their_epoch_and_then_stay(pruned: Path, un
         values = [step[range_] for step in steps]
         assert len(set(values[:fixed])) == fixed  # each step moves it
         assert set(values[fixed:]) == {values[fixed - 1]}
-    assert len({step["sum"] for step in steps[fixed:]}) > 1  # though weights move on
+    assert len({step["sum"] for step in steps[fixed - 1 :]}) > 1  # though weights move on
     # What is saved is what was fixed.
     saved = [v for k, v in weights(pruned, name).items() if k.endswith("query.input_range.high")]
     assert float(saved[0]) == steps[-1]["input"]
