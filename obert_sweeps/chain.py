@@ -29,6 +29,7 @@ class Chains:
         self.composer = Composer(loaded)
         self.inputs = Inputs()
         self.stages: dict[str, Stage] = {}  # parents first
+        self.pruning: dict[str, dict[int, float]] = {}  # stage -> its pruning steps
         self.stand_in = (
             bool(self.request.preset.stand_in)
             or any(value is not None for value in self.request.budget.values())
@@ -114,7 +115,8 @@ class Chain:
             parents = parents | self.logits(recipe, parents["teacher"])
         if is_training(recipe):
             where = f"stage '{role}' on {recipe['task']['name']}"
-            check_fits(where, recipe, data.rows, origin["config"])
+            steps = check_fits(where, recipe, data.rows, origin["config"])
+            chains.pruning |= {stage_id: steps} if steps else {}
         check_benchmark(role, recipe, origin["config"])
         cluster = chains.request.cluster
         gpus = gpus_of(cluster) if uses_gpu(recipe) else 0.0

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .catalogue.cell import Cell
 from .cost import capped
 from .link import AnyLink, DeployLink, Link, at_equal_budget, in_rounds
-from .request import OVERLAYS, Loaded, first_line
+from .request import Loaded, first_line
 from .schema import Benchmark, EqualBudget, RequestError, role_group
 from .stretch import shorten
 from .train.check import check_values
@@ -27,7 +27,7 @@ PRESET_GROUPS = ("task", "model", "method")  # the groups whose leaves a preset 
 
 @dataclass
 class Composer:
-    """Recipes of one request. `touched` holds the budget and preset keys that changed a stage."""
+    """Recipes of one request. `touched` holds what of it changed a stage: see `untouched`."""
 
     loaded: Loaded
     touched: set[str] = field(default_factory=set)
@@ -107,28 +107,6 @@ class Composer:
         """What is made equal for all methods, in words; None: as published."""
         equal = self.request.comparison == "equal_budget"
         return f"at equal budget: {self.equal_budget()}" if equal else None
-
-    def refuse_untouched(self) -> None:
-        """Refuse a budget or preset override that no selected stage feels."""
-        for key, value in self.request.budget.items():
-            if value is not None and f"budget.{key}" not in self.touched:
-                raise RequestError(
-                    f"budget.{key}={value} touches no stage of the selected cells. Leave it out, "
-                    "or select cells that it changes."
-                )
-        overlays = tuple(f"preset.{group}." for group in (*OVERLAYS, "equal_budget"))
-        for override in self.loaded.overrides:
-            part = ".".join(override.key_or_group.split(".")[:3])
-            if part.startswith(overlays) and part not in self.touched:
-                raise RequestError(
-                    f"'{override.input_line}' touches no stage of the selected cells. Leave it out."
-                )
-        for override in self.leaf_overrides.get("task", []):
-            if override.key_or_group == "task.data" and self.request.data_root is None:
-                raise RequestError(
-                    f"'{override.input_line}' names a folder below data_root, and there is no "
-                    "data_root. Use data_root=DIR too."
-                )
 
     def _restate(self, node: Any, role: str) -> Any:
         for override in self.leaf_overrides.get("schedule", []):
@@ -253,6 +231,7 @@ class Composer:
         return plain
 
     def distill_of(self, cell: Cell) -> Any:
+        self.touched.add(f"distill.{cell.distill}")
         return self.leaf("distill", cell.distill)
 
 

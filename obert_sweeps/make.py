@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from .schema import RequestError, StageError
+from .schema import RequestError
 
 PACKAGE = "obert_sweeps"
 
@@ -48,25 +48,3 @@ def make(leaf: Mapping[str, Any], allow_targets: Sequence[str], kind: type[Made]
             f" {', '.join(inspect.signature(constructor).parameters)}."
         ) from error
     return constructor(**arguments)
-
-
-def main() -> None:
-    """Make each leaf of a JSON list on stdin; print what is wrong, if anything, as a JSON list.
-
-    `run` asks this in a process of its own, since the driver imports no torch.
-    """
-    import json
-    import sys
-
-    request = json.load(sys.stdin)
-    faults = []
-    for leaf in request["leaves"]:
-        try:
-            make(leaf, request["allow_targets"], object)
-        except (RequestError, StageError, TypeError, ValueError) as error:
-            faults.append(str(error))
-    json.dump(faults, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
