@@ -13,7 +13,7 @@ from .deploy.check import check_benchmark
 from .identity import digest, identity
 from .inputs import Blocked, Inputs
 from .known_logits import can_be_known, logits_stage
-from .link import AnyLink
+from .link import AnyLink, DeployLink
 from .request import Loaded
 from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
 from .schema import RequestError, Stage, is_training
@@ -164,8 +164,8 @@ class Chain:
                 "teacher. Use distill=none, or give the stage a teacher."
             )
         found = {part: self.reference(name) for part, name in named.items()}
-        if link.against is not None:
-            found["against"] = self.against(link.against)
+        if isinstance(link, DeployLink) and link.against is not None:
+            found["against"] = self.against(role, link)
         return {part: stage for part, stage in found.items() if stage}
 
     def reference(self, name: str) -> str | None:
@@ -188,10 +188,16 @@ class Chain:
             f"stages ({', '.join(self.links)}), nor checkpoint, pretrained or dense."
         )
 
-    def against(self, name: str) -> str:
+    def against(self, role: str, link: DeployLink) -> str:
         """The stage of the model that a deployed one is compared with (see DeployLink)."""
-        dense = dense_of(self.cell)
+        dense, name = dense_of(self.cell), str(link.against)
         if name == "dense":
+            if link.kind == "export":
+                raise RequestError(
+                    f"stage '{role}' of schedule '{self.notes['schedule']}' is an export against"
+                    " dense, a model as it was trained: it has no file to compare with. Use a"
+                    " schedule that exports the dense model: against: dense_reference; or null."
+                )
             return self.chains.of(dense, self.seed).final
         dense = replace(dense, model=self.chains.dense_model(self.cell), schedule=name)
         return self.chains.of(dense, self.seed).exported

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -18,7 +17,9 @@ from .catalogue.cell import Cell
 from .cost import capped
 from .link import AnyLink, DeployLink, Link, at_equal_budget, in_rounds
 from .request import Loaded, first_line
+from .rows_from import rows_from
 from .schema import Benchmark, EqualBudget, RequestError, role_group
+from .selection import level_of
 from .stretch import shorten
 from .train.check import check_values
 
@@ -161,11 +162,12 @@ class Composer:
         return recipe, notes
 
     def task(self, name: str) -> dict[str, Any]:
-        """A task's leaf, pointed at data_root where there is one."""
+        """A task's leaf, pointed at where the request says that its rows are."""
         task = self.leaf("task", name)
         task.pop("note", None)
-        root = self.request.data_root
-        return task if root is None else place(task, Path(root))
+        own = self.leaf_overrides.get("task", []) if self.choices.get("task") == name else []
+        said = {o.key_or_group.removeprefix("task.") for o in own}
+        return rows_from(task, said, self.request.data_root)
 
     def deploy_recipe(self, cell: Cell, link: DeployLink) -> dict[str, Any]:
         """Of a stage after training: what the model is, and how it is measured."""
@@ -191,12 +193,7 @@ class Composer:
         said = {o.key_or_group for o in self.leaf_overrides.get("sparsity", [])}
         if "sparsity.level" not in said:
             sparsity["level"] = cell.sparsity
-        if not 0 < sparsity["level"] < 1:
-            raise RequestError(
-                f"sparsity.level={sparsity['level']} is impossible: it is the share of prunable "
-                "weights that go, between 0 and 1. For instance: sparsity.level=0.9."
-            )
-        return sparsity
+        return sparsity | {"level": level_of(sparsity["level"])}
 
     def _key_of(self, role: str) -> str:
         """Where a request says what a link's stage is like."""
@@ -245,19 +242,6 @@ def _empty(stage: dict[str, Any], what: str) -> AnyLink:
     if kind == "benchmark":
         return DeployLink(kind, start="", benchmark=Benchmark())
     raise RequestError(f"{what}: kind '{kind}' is unknown. Choose train, export or benchmark.")
-
-
-def place(task: dict[str, Any], data_root: Path) -> dict[str, Any]:
-    """Point a task at `<data_root>/<task.data>`; a corpus at the folders that are there."""
-    root = data_root.expanduser().resolve()
-    task = {**task, "source": "folder"}
-    if "corpus" in task:
-        task["folder"] = str(root)
-        there = [c for c in task["corpus"] or [] if (root / c["data"] / "train.parquet").is_file()]
-        task["corpus"] = [{**c, "folder": str(root / c["data"])} for c in there]
-    else:
-        task["folder"] = str(root / task["data"])
-    return task
 
 
 def strict_merge(node: Any, overlay: Any, what: str) -> Any:

@@ -94,3 +94,21 @@ def test_a_plan_refuses(words: str, says: str) -> None:
 
 def test_a_schedule_that_distils_takes_it() -> None:
     assert make_plan(read([*PRUNED, "schedule=gradual", "distill=kd_t2"])).wanted()
+
+
+@pytest.mark.parametrize(
+    ("level", "says"),
+    [("abc", "a number between 0 and 1"), ("1.5", "impossible"), ("[0.5,0.6]", "runs one level")],
+)
+@pytest.mark.parametrize("words", [["schedule=oneshot", *PRUNED], ["sparsity=unstructured"]])
+def test_a_sparsity_that_is_none_is_refused(words: list[str], level: str, says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        make_plan(read([*words, f"sparsity.level={level}"]))
+
+
+def test_an_export_is_compared_with_an_export() -> None:
+    chosen = ["table=0", "task=squad", "model=bert_large", "method=obert", "sparsity=unstructured"]
+    words = [*chosen, "schedule=compound_large", "distill=kd_t5"]
+    assert make_plan(read(words)).wanted()
+    with pytest.raises(RequestError, match="stage 'export' .* no file to compare with. Use"):
+        make_plan(read([*words, "schedule.stages.export.against=dense"]))
