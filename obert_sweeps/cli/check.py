@@ -40,8 +40,10 @@ def question(stages: Sequence[Stage], plan: Plan, allow_targets: list[str]) -> d
     prunings: dict[str, Any] = {}
     for stage in stages:
         recipe = stage.recipe
-        for leaf in (recipe[p] for p in ("task", "model", "method") if p in recipe):
-            leaves[json.dumps(leaf, sort_keys=True)] = leaf
+        for group in ("task", "model", "method"):
+            if group in recipe:
+                leaf = {"group": group, "leaf": recipe[group]}
+                leaves[json.dumps(leaf, sort_keys=True)] = leaf
         if stage.id in plan.pruning:
             asked = {
                 "where": f"stage '{stage.tags['role']}' on {recipe['task']['name']}",

@@ -12,8 +12,12 @@ from typing import Any
 
 from ..make import make
 from ..method.base import Asked, Method
+from ..model.base import Encoder
 from ..schema import RequestError, StageError
 from ..sparsity.pattern import pattern_named
+from ..task.base import Task
+
+KINDS: dict[str, type] = {"task": Task, "model": Encoder, "method": Method}
 
 
 def faults(
@@ -23,13 +27,13 @@ def faults(
 ) -> Iterator[str]:
     """What is wrong with leaves by themselves; if nothing is, with what prunes.
 
-    A pruning has `where`, the `method` leaf, the `pattern` by name, and `steps`: optimiser step ->
-    level.
+    A leaf has its `group`: task, model or method; its keys are under `leaf`. A pruning has `where`,
+    the `method` leaf, the `pattern` by name, and `steps`: optimiser step -> level.
     """
     found = False
-    for leaf in leaves:
+    for said in leaves:
         try:
-            make(leaf, allow_targets, object)
+            make(said["leaf"], allow_targets, KINDS[said["group"]])
         except (RequestError, StageError, TypeError, ValueError) as error:
             found = True
             yield str(error)
