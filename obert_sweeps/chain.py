@@ -14,6 +14,7 @@ from .identity import digest, identity
 from .inputs import Blocked, Inputs
 from .known_logits import can_be_known, logits_stage
 from .link import AnyLink, DeployLink
+from .method_code import Code, Codes
 from .request import Loaded
 from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
 from .schema import RequestError, Stage, is_training
@@ -28,6 +29,7 @@ class Chains:
         self.leaves = loaded.leaves
         self.composer = Composer(loaded)
         self.inputs = Inputs()
+        self.codes = Codes(list(self.request.allow_targets))
         self.stages: dict[str, Stage] = {}  # parents first
         self.pruning: dict[str, dict[int, float]] = {}  # stage -> its pruning steps
         self.stand_in = (
@@ -107,7 +109,8 @@ class Chain:
         rewinds_to_checkpoint = link.rewind is not None and "rewind" not in parents
         loads = "start" not in parents or rewinds_to_checkpoint
         weights = origin["fingerprint"] if loads else None
-        hashed = identity(recipe, seed, parents, data.fingerprint, weights)
+        code = chains.codes.of(recipe["method"]["_target_"]) if is_training(recipe) else Code()
+        hashed = identity(recipe, seed, parents, data.fingerprint, weights, code.version)
         stage_id = self.ids[role] = digest(hashed)
         if stage_id in chains.stages:
             return stage_id
@@ -135,7 +138,7 @@ class Chain:
             resources={"cpu": float(cluster.cpus_per_stage), "gpu": gpus},
             workers=workers,
             cost=estimate(recipe, data.rows, origin["config"], asks, gpus > 0, workers),
-            notes={"schedule": self.notes, **provenance},
+            notes={"schedule": self.notes, **provenance, "method_code": code.digest},
         )
         return stage_id
 

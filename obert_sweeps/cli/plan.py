@@ -15,6 +15,7 @@ from ..schema import Stage, role_group
 from ..store import Store
 from ..to_run import to_run
 from .answer import answer, by_reason, console
+from .changed import tell_of_changed_code
 from .check import check_stages, restates
 from .settings import store_of
 
@@ -28,6 +29,7 @@ def main(loaded: Loaded) -> int:
     if restates(loaded):
         pending = [stage for stage in plan.wanted() if stage.id not in done]
         check_stages(pending, plan, list(loaded.request.allow_targets))
+    tell_of_changed_code(plan, done, store)
     document = describe(plan, done, measured(store))
     answer(loaded, document, show)
     return 1 if any(c.blocked for c in plan.selected()) else 0

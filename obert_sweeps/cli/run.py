@@ -14,6 +14,7 @@ from ..sweep.progress import Progress
 from ..to_run import to_run
 from ..tracker.base import Tracker
 from .answer import notice
+from .changed import tell_of_changed_code
 from .check import check_stages
 from .report import conclude
 from .settings import runtime_of, store_of
@@ -27,6 +28,7 @@ def main(loaded: Loaded) -> int:
     store.check_writable()
     pending = to_run(plan.wanted(), store)
     tracker = make(to_plain(loaded.request.tracker), loaded.request.allow_targets, Tracker)
+    tell_of_changed_code(plan, {s.id for s in plan.wanted()} - {s.id for s in pending}, store)
     if pending:
         check_stages(pending, plan, list(loaded.request.allow_targets))
     notice(f"{len(plan.wanted())} stages, {len(plan.wanted()) - len(pending)} done already")

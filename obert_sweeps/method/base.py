@@ -113,9 +113,14 @@ class Method(nn.Module):
 
     `for_good`: what `prune` has put into the masks stays pruned, so its gradients are zeroed before
     they are clipped, as the document's authors do (sparseml, mask_params.py).
+
+    `version`: raised by hand when the code of a method comes to give other results; its stages, and
+    those that follow from them, are computed again. A plan reads it from the class's source, so it
+    is written as a number.
     """
 
     for_good: ClassVar[bool] = True
+    version: ClassVar[int] = 1
 
     def check(self, asked: Asked) -> None:
         """RequestError or StageError for what cannot be pruned as asked, before anything starts.
