@@ -13,7 +13,8 @@ from .deploy.check import check_benchmark
 from .identity import digest, identity
 from .inputs import Blocked, Inputs
 from .known_logits import can_be_known, logits_stage
-from .link import AnyLink
+from .link import AnyLink, DeployLink
+from .method_code import Code, Codes
 from .request import Loaded
 from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
 from .schema import RequestError, Stage, is_training
@@ -28,7 +29,9 @@ class Chains:
         self.leaves = loaded.leaves
         self.composer = Composer(loaded)
         self.inputs = Inputs()
+        self.codes = Codes(list(self.request.allow_targets))
         self.stages: dict[str, Stage] = {}  # parents first
+        self.pruning: dict[str, dict[int, float]] = {}  # stage -> its pruning steps
         self.stand_in = (
             bool(self.request.preset.stand_in)
             or any(value is not None for value in self.request.budget.values())
@@ -106,7 +109,8 @@ class Chain:
         rewinds_to_checkpoint = link.rewind is not None and "rewind" not in parents
         loads = "start" not in parents or rewinds_to_checkpoint
         weights = origin["fingerprint"] if loads else None
-        hashed = identity(recipe, seed, parents, data.fingerprint, weights)
+        code = chains.codes.of(recipe["method"]["_target_"]) if is_training(recipe) else Code()
+        hashed = identity(recipe, seed, parents, data.fingerprint, weights, code.version)
         stage_id = self.ids[role] = digest(hashed)
         if stage_id in chains.stages:
             return stage_id
@@ -114,7 +118,8 @@ class Chain:
             parents = parents | self.logits(recipe, parents["teacher"])
         if is_training(recipe):
             where = f"stage '{role}' on {recipe['task']['name']}"
-            check_fits(where, recipe, data.rows, origin["config"])
+            steps = check_fits(where, recipe, data.rows, origin["config"])
+            chains.pruning |= {stage_id: steps} if steps else {}
         check_benchmark(role, recipe, origin["config"])
         cluster = chains.request.cluster
         gpus = gpus_of(cluster) if uses_gpu(recipe) else 0.0
@@ -133,7 +138,7 @@ class Chain:
             resources={"cpu": float(cluster.cpus_per_stage), "gpu": gpus},
             workers=workers,
             cost=estimate(recipe, data.rows, origin["config"], asks, gpus > 0, workers),
-            notes={"schedule": self.notes, **provenance},
+            notes={"schedule": self.notes, **provenance, "method_code": code.digest},
         )
         return stage_id
 
@@ -162,8 +167,8 @@ class Chain:
                 "teacher. Use distill=none, or give the stage a teacher."
             )
         found = {part: self.reference(name) for part, name in named.items()}
-        if link.against is not None:
-            found["against"] = self.against(link.against)
+        if isinstance(link, DeployLink) and link.against is not None:
+            found["against"] = self.against(role, link)
         return {part: stage for part, stage in found.items() if stage}
 
     def reference(self, name: str) -> str | None:
@@ -186,10 +191,16 @@ class Chain:
             f"stages ({', '.join(self.links)}), nor checkpoint, pretrained or dense."
         )
 
-    def against(self, name: str) -> str:
+    def against(self, role: str, link: DeployLink) -> str:
         """The stage of the model that a deployed one is compared with (see DeployLink)."""
-        dense = dense_of(self.cell)
+        dense, name = dense_of(self.cell), str(link.against)
         if name == "dense":
+            if link.kind == "export":
+                raise RequestError(
+                    f"stage '{role}' of schedule '{self.notes['schedule']}' is an export against"
+                    " dense, a model as it was trained: it has no file to compare with. Use a"
+                    " schedule that exports the dense model: against: dense_reference; or null."
+                )
             return self.chains.of(dense, self.seed).final
         dense = replace(dense, model=self.chains.dense_model(self.cell), schedule=name)
         return self.chains.of(dense, self.seed).exported

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -17,8 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 from .catalogue.cell import Cell
 from .cost import capped
 from .link import AnyLink, DeployLink, Link, at_equal_budget, in_rounds
-from .request import OVERLAYS, Loaded, first_line
+from .request import Loaded, first_line
+from .rows_from import rows_from
 from .schema import Benchmark, EqualBudget, RequestError, role_group
+from .selection import level_of
 from .stretch import shorten
 from .train.check import check_values
 
@@ -27,7 +28,7 @@ PRESET_GROUPS = ("task", "model", "method")  # the groups whose leaves a preset 
 
 @dataclass
 class Composer:
-    """Recipes of one request. `touched` holds the budget and preset keys that changed a stage."""
+    """Recipes of one request. `touched` holds what of it changed a stage: see `untouched`."""
 
     loaded: Loaded
     touched: set[str] = field(default_factory=set)
@@ -110,28 +111,6 @@ class Composer:
         equal = self.request.comparison == "equal_budget"
         return f"at equal budget: {self.equal_budget()}" if equal else None
 
-    def refuse_untouched(self) -> None:
-        """Refuse a budget or preset override that no selected stage feels."""
-        for key, value in self.request.budget.items():
-            if value is not None and f"budget.{key}" not in self.touched:
-                raise RequestError(
-                    f"budget.{key}={value} touches no stage of the selected cells. Leave it out, "
-                    "or select cells that it changes."
-                )
-        overlays = tuple(f"preset.{group}." for group in (*OVERLAYS, "equal_budget"))
-        for override in self.loaded.overrides:
-            part = ".".join(override.key_or_group.split(".")[:3])
-            if part.startswith(overlays) and part not in self.touched:
-                raise RequestError(
-                    f"'{override.input_line}' touches no stage of the selected cells. Leave it out."
-                )
-        for override in self.leaf_overrides.get("task", []):
-            if override.key_or_group == "task.data" and self.request.data_root is None:
-                raise RequestError(
-                    f"'{override.input_line}' names a folder below data_root, and there is no "
-                    "data_root. Use data_root=DIR too."
-                )
-
     def _restate(self, node: Any, role: str) -> Any:
         for override in self.leaf_overrides.get("schedule", []):
             prefix = f"schedule.stages.{role}."
@@ -183,11 +162,12 @@ class Composer:
         return recipe, notes
 
     def task(self, name: str) -> dict[str, Any]:
-        """A task's leaf, pointed at data_root where there is one."""
+        """A task's leaf, pointed at where the request says that its rows are."""
         task = self.leaf("task", name)
         task.pop("note", None)
-        root = self.request.data_root
-        return task if root is None else place(task, Path(root))
+        own = self.leaf_overrides.get("task", []) if self.choices.get("task") == name else []
+        said = {o.key_or_group.removeprefix("task.") for o in own}
+        return rows_from(task, said, self.request.data_root)
 
     def model(self, name: str, between: dict[str, Any] | None = None) -> dict[str, Any]:
         """A model's leaf; its path is absolute, since stages run in other folders."""
@@ -220,12 +200,7 @@ class Composer:
         said = {o.key_or_group for o in self.leaf_overrides.get("sparsity", [])}
         if "sparsity.level" not in said:
             sparsity["level"] = cell.sparsity
-        if not 0 < sparsity["level"] < 1:
-            raise RequestError(
-                f"sparsity.level={sparsity['level']} is impossible: it is the share of prunable "
-                "weights that go, between 0 and 1. For instance: sparsity.level=0.9."
-            )
-        return sparsity
+        return sparsity | {"level": level_of(sparsity["level"])}
 
     def _key_of(self, role: str) -> str:
         """Where a request says what a link's stage is like."""
@@ -260,6 +235,7 @@ class Composer:
         return plain
 
     def distill_of(self, cell: Cell) -> Any:
+        self.touched.add(f"distill.{cell.distill}")
         return self.leaf("distill", cell.distill)
 
 
@@ -273,19 +249,6 @@ def _empty(stage: dict[str, Any], what: str) -> AnyLink:
     if kind == "benchmark":
         return DeployLink(kind, start="", benchmark=Benchmark())
     raise RequestError(f"{what}: kind '{kind}' is unknown. Choose train, export or benchmark.")
-
-
-def place(task: dict[str, Any], data_root: Path) -> dict[str, Any]:
-    """Point a task at `<data_root>/<task.data>`; a corpus at the folders that are there."""
-    root = data_root.expanduser().resolve()
-    task = {**task, "source": "folder"}
-    if "corpus" in task:
-        task["folder"] = str(root)
-        there = [c for c in task["corpus"] or [] if (root / c["data"] / "train.parquet").is_file()]
-        task["corpus"] = [{**c, "folder": str(root / c["data"])} for c in there]
-    else:
-        task["folder"] = str(root / task["data"])
-    return task
 
 
 def strict_merge(node: Any, overlay: Any, what: str) -> Any:

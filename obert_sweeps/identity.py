@@ -40,9 +40,17 @@ LATER: dict[str, dict[str, Any]] = {
 
 
 def identity(
-    recipe: dict[str, Any], seed: int, parents: dict[str, str], data: Any, weights: Any
+    recipe: dict[str, Any],
+    seed: int,
+    parents: dict[str, str],
+    data: Any,
+    weights: Any,
+    method_version: int = 1,
 ) -> dict[str, Any]:
-    """`weights` identifies the checkpoint of a stage without a `start` parent, else None."""
+    """`weights` identifies the checkpoint of a stage without a `start` parent, else None.
+
+    `method_version`: what the method's class says (`method.base.Method`).
+    """
     whole = {
         "kind": recipe["kind"],
         "version": VERSIONS[recipe["kind"]],
@@ -53,6 +61,8 @@ def identity(
     }
     if version := TASK_VERSIONS.get(str(recipe["task"].get("_target_"))):
         whole["task_version"] = version
+    if method_version != 1:
+        whole["method_version"] = method_version
     return whole if weights is None else whole | {"weights": weights}
 
 

@@ -57,19 +57,10 @@ class Inputs:
             rows = dict(task.get("official_rows") or {})
             keys = ("hub", "hub_config", "revision", "hub_splits", "more_hub")
             return DataFacts(rows, {key: task[key] for key in keys if key in task})
-        if not task["folder"]:
-            raise Blocked(
-                f"task {task['name']} reads its rows from a folder, and none is named. Use "
-                f"data_root=DIR, with DIR/{task['data']}/train.parquet and validation.parquet"
-            )
         files = data_files(task)
-        if not files:
-            raise Blocked(
-                f"texts for masked-language modelling (task {task['name']}) were not found in "
-                f"{task['folder']}: it has none of the corpus of conf/task/{task['name']}.yaml. "
-                "Add yours there, or start from the checkpoint as it is: preset.pretrain=null"
-            )
         absent = [f for f in files if not f.is_file()]
+        if "corpus" in task and len(absent) == len(files):
+            raise Blocked(_no_texts(task, files))
         if absent:
             raise Blocked(
                 f"the data of {task['name']} was not found: {absent[0]} does not exist. "
@@ -109,8 +100,30 @@ class Inputs:
         return {"fingerprint": {"config": model["config"]}, "config": model["config"]}
 
 
+def _no_texts(task: dict[str, Any], files: list[Path]) -> str:
+    """Why a corpus of which no file is there is none, and how to do with or without one."""
+    name = task["name"]
+    looked = ", ".join(f"{f.parent.name}/{f.name}" for f in files) or "nothing, as its corpus is []"
+    return (
+        f"the data of {name} was not found: it learns from the training texts of the tasks in"
+        f" {task['folder']}, and none is there; looked for: {looked}. Put one there, or name"
+        f" your own: 'preset.task.{name}.corpus"
+        "=[{data: NAME, folder: null, text_columns: [COLUMN]}]'. Where it is only the"
+        " preset that begins with it, a pretrained checkpoint can do without: preset.pretrain=null"
+        " model.path=DIR"
+    )
+
+
 def data_files(task: dict[str, Any]) -> list[Path]:
-    """The parquet files a task reads from its folder."""
+    """The parquet files a task reads from its folder. RequestError if none is named."""
+    for part in task.get("corpus", [task]):
+        if part.get("folder") is None:
+            way = "data_root=DIR" if "corpus" in task else "data_root=DIR or task.folder=DIR"
+            raise RequestError(
+                f"task {task['name']} reads a folder and none is named: use {way}, with"
+                " DIR/<split>.parquet in a task's own folder and DIR/<task>/<split>.parquet"
+                " below data_root."
+            )
     if "corpus" in task:
         return [Path(c["folder"]) / "train.parquet" for c in task["corpus"]]
     splits = ["train", *(task.get("evaluation_splits") or ["validation"])]

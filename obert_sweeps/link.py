@@ -45,9 +45,9 @@ class Link(Training):
 class DeployLink:
     """A stage after training: `export` writes a model's files, `benchmark` runs them in engines.
 
-    start: an earlier link. against: what its size and speed are compared with: `dense`, the dense
-    model as it was trained, or a schedule, whose export of the row's dense model is taken. A dense
-    model is compared with nothing.
+    start: an earlier link. against: what its size and speed are compared with: a schedule, whose
+    export of the row's dense model is taken, or, of a benchmark, `dense`, the dense model as it was
+    trained. A dense model is compared with nothing.
     """
 
     kind: str

@@ -12,9 +12,11 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from .schema import RequestError, StageError
+from .leaf_values import misfit
+from .schema import RequestError
 
 PACKAGE = "obert_sweeps"
+GROUPS = {"Encoder": "model"}  # a leaf's group, where its class is called otherwise
 
 Made = TypeVar("Made")
 
@@ -23,7 +25,7 @@ def make(leaf: Mapping[str, Any], allow_targets: Sequence[str], kind: type[Made]
     """The object a leaf describes, which must be of class `kind`.
 
     Raises RequestError for a target that is not allowed, does not exist or is of another kind, for
-    keys its constructor does not take or lacks, and for values it refuses.
+    keys its constructor does not take or lacks, and for values of another type or that it refuses.
     """
     arguments = {str(key): value for key, value in leaf.items() if key != "_target_"}
     target = str(leaf.get("_target_"))
@@ -47,26 +49,18 @@ def make(leaf: Mapping[str, Any], allow_targets: Sequence[str], kind: type[Made]
             f"{target} does not fit its configuration: {error}. Its keys are"
             f" {', '.join(inspect.signature(constructor).parameters)}."
         ) from error
+    if (wrong := misfit(constructor, arguments)) is not None:
+        raise RequestError(_misfitting(kind, target, arguments, *wrong))
     return constructor(**arguments)
 
 
-def main() -> None:
-    """Make each leaf of a JSON list on stdin; print what is wrong, if anything, as a JSON list.
-
-    `run` asks this in a process of its own, since the driver imports no torch.
-    """
-    import json
-    import sys
-
-    request = json.load(sys.stdin)
-    faults = []
-    for leaf in request["leaves"]:
-        try:
-            make(leaf, request["allow_targets"], object)
-        except (RequestError, StageError, TypeError, ValueError) as error:
-            faults.append(str(error))
-    json.dump(faults, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+def _misfitting(
+    kind: type, target: str, arguments: Mapping[str, Any], name: str, needed: str
+) -> str:
+    value, group = arguments[name], GROUPS.get(kind.__name__, kind.__name__.lower())
+    message = f"{group}.{name} is {value} ({target}), and it must be {needed}."
+    if isinstance(value, list) and value:
+        message += (
+            f" One command runs one value: use {group}.{name}={value[0]}, and a command for each."
+        )
+    return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,6 +15,7 @@ from .inputs import Blocked
 from .request import Loaded
 from .schema import RequestError, Stage, is_training
 from .selection import select
+from .untouched import refuse_untouched
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Plan:
     preset: str
     comparison: str = "as published: each method's own schedule"
     first: set[str] = field(default_factory=set)  # stages that go before longer paths
+    pruning: dict[str, dict[int, float]] = field(default_factory=dict)
+    """Stage -> its pruning steps: the optimiser step that each comes before -> the level."""
 
     def selected(self) -> list[CellPlan]:
         return [c for c in self.cells.values() if c.selected]
@@ -60,13 +64,15 @@ def make_plan(loaded: Loaded) -> Plan:
     """
     chosen, chains, seeds = select(loaded), Chains(loaded), _seeds(loaded.request)
     cells = {c.id: _cell(c, chains, seeds, selected=True) for c in chosen}
+    _refuse_unpruned(cells.values(), chains)
     _refuse_if_nothing_can_run(cells)
-    chains.composer.refuse_untouched()
+    refuse_untouched(loaded, chains.composer.touched)
     for cell in chosen:  # the dense models that recoveries are taken against, run or not
         if cell.baseline and cell.baseline not in cells:
             baseline = cell_named(cell.baseline)
             cells[cell.baseline] = _cell(baseline, chains, seeds, selected=False)
     plan = Plan(chains.stages, cells, seeds, chains.composer.preset["name"])
+    plan.pruning = chains.pruning
     plan.comparison = chains.composer.comparison or plan.comparison
     globs = chains.composer.preset["first"] or []
     urgent = [c for c in plan.selected() if any(fnmatchcase(c.cell.id, g) for g in globs)]
@@ -110,6 +116,23 @@ def _seeds(request: Any) -> list[int]:
     if not given or any(not isinstance(s, int) for s in given):
         raise RequestError(f"seeds={given} is not a list of whole numbers. Use seeds=[42,3407].")
     return [int(s) for s in given]
+
+
+def _refuse_unpruned(cells: Iterable[CellPlan], chains: Chains) -> None:
+    """A cell must not be called sparse because of what no stage of it does."""
+    for planned in cells:
+        recipes = [chains.stages[i].recipe for i in planned.stages]
+        pruned = any(
+            r["sparsity"]["pattern"] != "dense" or r["training"]["lock_pattern"]
+            for r in recipes
+            if is_training(r)
+        )
+        if planned.cell.pattern != "dense" and recipes and not pruned:
+            raise RequestError(
+                f"{planned.cell.id} is to be sparse, and no stage of schedule"
+                f" '{planned.cell.schedule}' prunes. Use one that does, such as schedule=oneshot,"
+                " or method=dense without a sparsity."
+            )
 
 
 def _refuse_if_nothing_can_run(cells: dict[str, CellPlan]) -> None:

@@ -65,7 +65,7 @@ def own_cell(loaded: Loaded) -> Cell:
     level = float(loaded.leaves["sparsity"].get(pattern, {}).get("level", 0.0))
     for override in loaded.leaf_overrides.get("sparsity", []):
         if override.key_or_group == "sparsity.level":
-            level = float(override.value())
+            level = level_of(override.value())
     variant = None
     if pattern != "dense":
         variant = pattern if pattern == "2of4" else f"{level * 100:g}"
@@ -87,6 +87,22 @@ def own_cell(loaded: Loaded) -> Cell:
         baseline=None,
         settings=tuple(sorted(o.input_line or "" for o in loaded.overrides if _is_setting(o))),
     )
+
+
+def level_of(value: Any) -> float:
+    """A `sparsity.level`. RequestError unless it is a number between 0 and 1."""
+    if isinstance(value, list):
+        raise RequestError(
+            f"sparsity.level={value}: one command runs one level. Use one, for instance"
+            " sparsity.level=0.9, and a command for each."
+        )
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < 1:
+        raise RequestError(
+            f"sparsity.level={value} is impossible: it is the share of prunable weights that go,"
+            " a number between 0 and 1. For instance: sparsity.level=0.9."
+        )
+    return float(value)
 
 
 def _is_setting(override: Override) -> bool:

@@ -15,6 +15,8 @@ from ..schema import Stage, role_group
 from ..store import Store
 from ..to_run import to_run
 from .answer import answer, by_reason, console
+from .changed import tell_of_changed_code
+from .check import check_stages, restates
 from .settings import store_of
 
 _TOLD_GPU_HOURS = 0.01  # a plan of fewer is for a CPU
@@ -23,7 +25,12 @@ _TOLD_GPU_HOURS = 0.01  # a plan of fewer is for a CPU
 def main(loaded: Loaded) -> int:
     plan = make_plan(loaded)
     store = store_of(loaded)
-    document = describe(plan, finished(plan, store), measured(store))
+    done = finished(plan, store)
+    if restates(loaded):
+        pending = [stage for stage in plan.wanted() if stage.id not in done]
+        check_stages(pending, plan, list(loaded.request.allow_targets))
+    tell_of_changed_code(plan, done, store)
+    document = describe(plan, done, measured(store))
     answer(loaded, document, show)
     return 1 if any(c.blocked for c in plan.selected()) else 0
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from typing import Any
-
 from ..amounts import counted
 from ..cell_records import CellRecords
 from ..compose import to_plain
@@ -13,13 +9,14 @@ from ..lease import this_process
 from ..make import make
 from ..plan import make_plan
 from ..request import Loaded
-from ..schema import RequestError, Stage
+from ..schema import RequestError
 from ..sweep import Event, run_plan
 from ..sweep.progress import Progress
 from ..to_run import to_run
 from ..tracker.base import Tracker
 from .answer import notice
-from .child import ChildDied, ask
+from .changed import tell_of_changed_code
+from .check import check_stages
 from .report import conclude
 from .settings import runtime_of, store_of
 from .upload import Uploads
@@ -32,8 +29,9 @@ def main(loaded: Loaded) -> int:
     store.check_writable()
     pending = to_run(plan.wanted(), store)
     tracker = make(to_plain(loaded.request.tracker), loaded.request.allow_targets, Tracker)
+    tell_of_changed_code(plan, {s.id for s in plan.wanted()} - {s.id for s in pending}, store)
     if pending:
-        check_leaves(pending, list(loaded.request.allow_targets))
+        check_stages(pending, plan, list(loaded.request.allow_targets))
     wanted = len(plan.wanted())
     notice(f"{counted(wanted, 'stage')}, {wanted - len(pending)} done already")
     if not store.place.exclusive:
@@ -66,23 +64,3 @@ def refuse_to_launch(loaded: Loaded) -> None:
             f"that starts it and runs this request: obert-sweeps launch … > {launch.file}. On a "
             "running Ray cluster: obert-sweeps run cluster.address=auto"
         )
-
-
-def check_leaves(stages: Sequence[Stage], allow_targets: list[str]) -> None:
-    """Make every leaf of the pending stages once, in a short-lived process.
-
-    Raises RequestError with what a constructor refuses, before anything is started.
-    """
-    leaves: dict[str, Any] = {}
-    for stage in stages:
-        for leaf in (stage.recipe[p] for p in ("task", "model", "method") if p in stage.recipe):
-            leaves[json.dumps(leaf, sort_keys=True)] = leaf
-    said = json.dumps({"leaves": list(leaves.values()), "allow_targets": allow_targets})
-    try:
-        faults = json.loads(ask("-m", "obert_sweeps.make", said=said))
-    except ChildDied as died:
-        raise RequestError(
-            f"the leaves could not be checked: {died}. See: obert-sweeps doctor"
-        ) from died
-    if faults:
-        raise RequestError("\n".join(faults))

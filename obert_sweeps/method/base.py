@@ -11,7 +11,8 @@ Four verbs, each with an empty default. How the document's methods fit them:
 * platon: `after_step` keeps moving averages of |w g|, `prune` zeroes the lowest scores; what is
   zeroed may grow again until the last one.
 
-The loop calls them in this order: `attach` once; then for each optimiser step, `prune` when the
+Before anything is started `check` is asked whether pattern and schedule suit the method. The loop
+calls the verbs in this order: `attach` once; then for each optimiser step, `prune` when the
 schedule says so, forward, backward of loss + `penalty`, optimiser step, `after_step` (gradients
 are still there), masks re-applied. A method with state keeps it in parameters and buffers, so that
 `state_dict` saves and restores it.
@@ -27,6 +28,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import nn
 
+from ..schema import RequestError
 from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern, Scope
 from ..worker_group import ALONE, WorkerGroup
@@ -88,14 +90,52 @@ class PruneStep:
         self.masks.apply()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a stage will ask of its method: `steps` as in `sparsity.schedule.pruning_steps`."""
+
+    pattern: Pattern
+    steps: Mapping[int, float]  # optimiser step before which a pruning step falls -> its level
+
+    @property
+    def last(self) -> int:
+        """Optimiser steps taken before the last pruning step."""
+        return max(self.steps)
+
+    @property
+    def target(self) -> float:
+        """The level that the last pruning step leads to."""
+        return self.steps[self.last]
+
+
 class Method(nn.Module):
     """Keyword-only, typed constructor: it is the schema of the method's configuration leaf.
 
     `for_good`: what `prune` has put into the masks stays pruned, so its gradients are zeroed before
     they are clipped, as the document's authors do (sparseml, mask_params.py).
+
+    `version`: raised by hand when the code of a method comes to give other results; its stages, and
+    those that follow from them, are computed again. A plan reads it from the class's source, so it
+    is written as a number.
     """
 
     for_good: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def check(self, asked: Asked) -> None:
+        """RequestError or StageError for what cannot be pruned as asked, before anything starts.
+
+        Here: a level of any pruning step that the pattern does not have.
+        """
+        asked.pattern.check_level(asked.target)
+        way = sorted(set(asked.steps.values()) - {asked.target})
+        if way and not asked.pattern.gradual:
+            raise RequestError(
+                f"{asked.pattern.name} has no sparsities on the way to {asked.target:g}, and the"
+                f" schedule has pruning steps to {', '.join(f'{level:.3g}' for level in way[:3])}"
+                f"{', …' if len(way) > 3 else ''}. Use a schedule with a single pruning step, such"
+                " as schedule=oneshot, or another pattern: sparsity=block4."
+            )
 
     def attach(self, layers: dict[str, nn.Linear], masks: Masks) -> list[dict[str, Any]]:
         """Prepare the layers; return extra optimiser parameter groups."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..schema import StageError
-from .base import Method, PruneStep
+from .base import Asked, Method, PruneStep
 
 
 class Dense(Method):
@@ -16,10 +16,17 @@ class Dense(Method):
     def __init__(self) -> None:
         super().__init__()
 
+    def check(self, asked: Asked) -> None:
+        _refuse(asked.target)
+
     def prune(self, step: PruneStep) -> None:
         """StageError for any sparsity above 0."""
-        if step.level > 0:
-            raise StageError(
-                f"method dense prunes nothing, but the schedule asks for a sparsity of"
-                f" {step.level:g}. Choose another method, or a schedule without pruning."
-            )
+        _refuse(step.level)
+
+
+def _refuse(level: float) -> None:
+    if level > 0:
+        raise StageError(
+            f"method dense prunes nothing, but the schedule asks for a sparsity of {level:g}."
+            " Choose another method, or a schedule without pruning."
+        )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..schema import RequestError, StageError
 from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern
-from .base import Method, PruneStep
+from .base import Asked, Method, PruneStep
 
 
 class GatedMethod(Method, ABC):
@@ -44,6 +44,12 @@ class GatedMethod(Method, ABC):
         self.score_lr = score_lr
         self.initial_score = initial_score
         self.settled = False  # whether the last pruning step is past
+
+    def check(self, asked: Asked) -> None:
+        """Training must come before the last pruning step, whose level the pattern must have."""
+        if not asked.last:
+            raise RequestError(self._no_score())
+        asked.pattern.check_level(asked.target)
 
     def attach(self, layers: dict[str, nn.Linear], masks: Masks) -> list[dict[str, Any]]:
         """StageError if something is pruned already: such weights give no gradient to score by."""
@@ -76,11 +82,7 @@ class GatedMethod(Method, ABC):
         StageError if the scores are as they were at the start.
         """
         if all(bool((score == self.initial_score).all()) for score in self.scores):
-            raise StageError(
-                f"{type(self).__name__} scores weights in training, and no score has moved before"
-                " the last pruning step. Choose a schedule that trains before it, such as this"
-                " method's own; one-shot pruning needs another method."
-            )
+            raise StageError(self._no_score())
         step.masks.replace(keep)
         step.masks.apply()
         self.settled = True
@@ -94,6 +96,13 @@ class GatedMethod(Method, ABC):
             setattr(self, name, value)
         if self.settled:
             self._make_plain()
+
+    def _no_score(self) -> str:
+        return (
+            f"{type(self).__name__} scores weights in training, and no score has moved before the"
+            " last pruning step. Choose a schedule that trains before it, such as this method's"
+            " own; one-shot pruning needs another method."
+        )
 
     def _forward(self, name: str, x: Tensor) -> Tensor:
         return F.linear(x, self.gated_weight(name), self.layers[name].bias)

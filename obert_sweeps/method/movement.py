@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..sparsity.pattern import Scope, check_scope, pattern_named
-from .base import PruneStep
+from .base import Asked, Method, PruneStep
 from .gate import BinaryGates, highest
 
 
@@ -36,6 +36,10 @@ class Movement(BinaryGates):
         check_scope(scope)
         self.scope = scope
         self.level, self.pattern = 0.0, "unstructured"  # what the last pruning step asked for
+
+    def check(self, asked: Asked) -> None:
+        super().check(asked)
+        Method.check(self, asked)  # gates follow each level on the way
 
     def open_gates(self) -> dict[str, Tensor]:
         pattern = pattern_named(self.pattern)

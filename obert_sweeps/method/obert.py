@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..schema import RequestError, StageError
-from ..sparsity.pattern import Scope, check_scope
-from .base import Method, PruneStep
+from ..sparsity.pattern import Pattern, Scope, check_scope
+from .base import Asked, Method, PruneStep
 from .obs.memory import budget
 from .obs.rounds import MemoryPlan, plan_rounds
 from .obs.step import ObsStep, Settings, Update
@@ -94,6 +94,11 @@ class OBert(Method):
         self.scope = scope
         self.update = update
 
+    def check(self, asked: Asked) -> None:
+        super().check(asked)
+        self._block_size(asked.pattern)
+        self._check_parts(asked.pattern)
+
     def prune(self, step: PruneStep) -> None:
         """Bring weights and masks to `step.level`; whatever is raised leaves both as they were."""
         how = self._settings(step)
@@ -110,15 +115,15 @@ class OBert(Method):
         return Settings(
             num_grads=self.num_grads,
             grad_batch_size=self.grad_batch_size,
-            block_size=self._block_size(step),
+            block_size=self._block_size(step.pattern),
             damp=self.damp,
             scope=self.scope,
             update=self.update,
         )
 
-    def _block_size(self, step: PruneStep) -> int:
+    def _block_size(self, pattern: Pattern) -> int:
         """B for the pattern at hand."""
-        sizes, pattern = self.fisher_block_size, step.pattern
+        sizes = self.fisher_block_size
         if isinstance(sizes, Mapping):
             if pattern.name not in sizes:
                 raise StageError(
@@ -132,21 +137,23 @@ class OBert(Method):
             near = max(size - size % pattern.size, pattern.size)
             raise StageError(
                 f"method.fisher_block_size {size} is not a multiple of {pattern.size}, the group"
-                " size"
-                f" of pattern {pattern.name}: groups would be cut in two. Set it to {near} or"
+                f" size of pattern {pattern.name}: groups would be cut in two. Set it to {near} or"
                 f" {near + pattern.size}."
             )
         return size
 
     def _check(self, step: PruneStep) -> None:
         """Refuse what cannot be done before any gradient is paid for."""
-        if self.num_recomputations > 1 and not step.pattern.gradual:
-            raise StageError(
-                f"pattern {step.pattern.name} has no sparsities between dense and its target, so"
-                f" method.num_recomputations={self.num_recomputations} has no meaning. Set it to 1."
-            )
+        self._check_parts(step.pattern)
         for name, layer in step.layers.items():
             step.pattern.grouped(layer.weight, name)
+
+    def _check_parts(self, pattern: Pattern) -> None:
+        if self.num_recomputations > 1 and not pattern.gradual:
+            raise StageError(
+                f"pattern {pattern.name} has no sparsities between dense and its target, so"
+                f" method.num_recomputations={self.num_recomputations} has no meaning. Set it to 1."
+            )
 
     def _plan(self, step: PruneStep, how: Settings) -> MemoryPlan:
         """The step's rounds, the same for every worker; told in the stage's log."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..schema import RequestError, StageError
 from ..sparsity.mask import Masks
 from ..sparsity.pattern import Pattern
-from .base import Method, PruneStep
+from .base import Asked, Method, PruneStep
 
 
 class Platon(Method):
@@ -62,6 +62,11 @@ class Platon(Method):
         self.beta1 = beta1
         self.beta2 = beta2
 
+    def check(self, asked: Asked) -> None:
+        super().check(asked)
+        if asked.last < self.window:
+            raise RequestError(self._no_window(asked.last))
+
     def attach(self, layers: dict[str, nn.Linear], masks: Masks) -> list[dict[str, Any]]:
         self.names = list(layers)
         biases: list[Tensor] = [layer.bias for layer in layers.values() if layer.bias is not None]
@@ -102,11 +107,7 @@ class Platon(Method):
     def prune(self, step: PruneStep) -> None:
         if not bool(self.sensitivity.any()):  # no window has ended: all weights cost the same
             if step.final:
-                raise StageError(
-                    f"PLATON scores weights over windows of {self.window} optimiser steps, and"
-                    f" {self.steps} have been taken before the last pruning step. Train longer, or"
-                    " lower method.window."
-                )
+                raise StageError(self._no_window(self.steps))
             return
         scores = self._parts(self.scores())
         weights = zip(self.names, scores[: self.first_bias], strict=True)
@@ -127,6 +128,13 @@ class Platon(Method):
     def scores(self) -> Tensor:
         """The costs of all weights and then all biases, (n,): the lowest go first."""
         return self.sensitivity if self.beta2 == 1 else self.sensitivity * self.uncertainty
+
+    def _no_window(self, steps: int) -> str:
+        return (
+            f"PLATON scores weights over windows of {self.window} optimiser steps, and {steps} are"
+            " taken before the last pruning step. Choose a schedule that trains longer before it,"
+            " such as schedule=platon, or lower method.window."
+        )
 
     def _parts(self, flat: Tensor) -> list[Tensor]:
         """Views of a vector, shaped like the weights and biases."""

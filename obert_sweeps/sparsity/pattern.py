@@ -105,7 +105,7 @@ class Pattern:
         Raises StageError if a cost is not finite, if the pattern has no such level, or if more is
         pruned already than asked for.
         """
-        self._check_level(level)
+        self.check_level(level)
         _check_finite(costs)
         if self.groups_compete:
             alive = {name: self._alive(name, cost, keep) for name, cost in costs.items()}
@@ -120,7 +120,7 @@ class Pattern:
             return kept
         return {name: mask.logical_and_(keep[name]) for name, mask in kept.items()}
 
-    def _check_level(self, level: float) -> None:
+    def check_level(self, level: float) -> None:
         """StageError for a level that the pattern does not have."""
 
     def _alive(self, name: str, cost: Tensor, keep: dict[str, Tensor] | None) -> Tensor:
@@ -166,7 +166,7 @@ class DensePattern(Pattern):
     def __init__(self) -> None:
         super().__init__("dense", 1, ((0,),))
 
-    def _check_level(self, level: float) -> None:
+    def check_level(self, level: float) -> None:
         if level != 0:
             raise StageError(
                 f"the dense pattern cannot have a sparsity of {level:g}. Choose another"
@@ -185,7 +185,7 @@ class NofM(Pattern):
     def gradual(self) -> bool:
         return False
 
-    def _check_level(self, level: float) -> None:
+    def check_level(self, level: float) -> None:
         only = 1.0 - self.n / self.size
         if abs(level - only) > 1e-6:
             raise StageError(

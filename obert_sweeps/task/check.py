@@ -1,4 +1,4 @@
-"""Whether local data can serve a task, from parquet metadata alone: for the planner.
+"""Whether local data can serve a task, from parquet metadata and labels: for the planner.
 
 Imports neither torch nor transformers nor datasets.
 """
@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from ..schema import RequestError
+from .label_values import described, label_of, wanted
+
+GLUE = "obert_sweeps.task.glue.Glue"
 
 
 def check_folder(task: dict[str, Any]) -> dict[str, int]:
     """Rows by split of a task recipe with `source: folder`.
 
     Raises RequestError naming the file, what it lacks, and what to type: no folder, no file for a
-    split, no parquet, a column absent, or no rows. For a corpus: the rows of all its files, as
-    `train`, of which the task itself holds some out.
+    split, no parquet, a column absent, no rows, or a label that is none. For a corpus: the rows of
+    all its files, as `train`, of which the task itself holds some out.
     """
     corpus = task.get("corpus")
     if corpus is not None and "text_columns" not in task:
@@ -25,7 +28,11 @@ def check_folder(task: dict[str, Any]) -> dict[str, int]:
     folder = _folder(name, task.get("folder"))
     columns = needed_columns(task)
     splits = ["train", *(task.get("evaluation_splits") or ["validation"])]
-    return {split: _rows(name, folder / f"{split}.parquet", columns) for split in splits}
+    rows = {split: _rows(name, folder / f"{split}.parquet", columns) for split in splits}
+    if task.get("_target_") == GLUE:  # a class of one's own reads labels in its own way
+        for split in splits:
+            _check_labels(name, folder / f"{split}.parquet", task["num_labels"])
+    return rows
 
 
 def needed_columns(task: dict[str, Any]) -> list[str]:
@@ -96,3 +103,20 @@ def _rows(name: str, file: Path, columns: list[str]) -> int:
             "data_root=DIR for another copy."
         )
     return int(rows)
+
+
+def _check_labels(name: str, file: Path, num_labels: int) -> None:
+    """RequestError naming the first row whose label is none."""
+    import pyarrow.parquet as pq
+
+    column = pq.read_table(file, columns=["label"]).column("label")
+    if all(label_of(value, num_labels) is not None for value in column.unique().to_pylist()):
+        return
+    rows = enumerate(column.to_pylist())
+    row, value = next((r, v) for r, v in rows if label_of(v, num_labels) is None)
+    mend = "Write the classes as numbers" if isinstance(value, str) else "Mend or drop the row"
+    raise RequestError(
+        f"{file}: the label of row {row} is {described(value)}, and task {name} needs"
+        f" {wanted(num_labels)}. {mend}, or name labelled data: data_root=DIR (task.num_labels=N"
+        " for another number of classes, 1 for scores)."
+    )

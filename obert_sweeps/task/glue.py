@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..schema import RequestError, StageError
 from .base import Features, Task
 from .heads import Batch, Logits
+from .label_values import described
 from .labels import Classes, Scores
 from .metrics import CORRELATIONS
 from .padding import model_inputs
@@ -115,9 +116,8 @@ class Glue(Task):
     def _label(self, value: Any, place: int, split: str) -> int | float:
         if (label := self.labels.read(value)) is not None:
             return label
-        unlabelled = " (unlabelled, as in GLUE's test splits)" if value == -1 else ""
         raise StageError(
-            f"task {self.name}, split {split}: the label of row {place} is {value}{unlabelled}, not"
+            f"task {self.name}, split {split}: the label of row {place} is {described(value)}, not"
             f" {self.labels.wanted}. Name a labelled split or other data: data_root=DIR"
         )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .heads import Classification, Regression
+from .label_values import class_of, score_of, wanted
 from .metrics import CLASSIFICATION, REGRESSION, classification_metric, correlation
 
 
@@ -21,11 +21,11 @@ class Classes:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.wanted = f"0 to {count - 1}"
+        self.wanted = wanted(count)
 
     def read(self, value: Any) -> int | None:
         """The label; None if it is none."""
-        return int(value) if isinstance(value, int) and 0 <= value < self.count else None
+        return class_of(value, self.count)
 
     def predicted(self, logits: Tensor) -> Tensor:
         """(rows,) of (rows, classes)."""
@@ -41,11 +41,11 @@ class Scores:
     head = Regression()
     metrics = REGRESSION
     dtype = torch.float32
-    wanted = "a finite score"
+    wanted = wanted(1)
 
     def read(self, value: Any) -> float | None:
         """The label; None if it is none."""
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+        return score_of(value)
 
     def predicted(self, logits: Tensor) -> Tensor:
         """(rows,) of (rows, 1)."""

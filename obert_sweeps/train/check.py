@@ -77,10 +77,11 @@ def _needed(name: str, value: Any) -> str | None:
 
 def check_fits(
     where: str, recipe: dict[str, Any], rows: Mapping[str, int], config: Mapping[str, Any]
-) -> None:
-    """Whether the model has the layers to keep, and the pruning steps fit into the training.
+) -> dict[int, float]:
+    """The pruning steps, which must fit into the training: optimiser step -> level; {} for none.
 
-    `rows` by split; `config`: the model's dimensions. Raises RequestError.
+    The model must have the layers to keep, and take rows as long as the task's. `rows` by split;
+    `config`: the model's dimensions. Raises RequestError.
     """
     training, sparsity = recipe["training"], recipe["sparsity"]
     layers = config.get("num_hidden_layers")
@@ -89,6 +90,12 @@ def check_fits(
             f"{where} has keep_layers={training['keep_layers']}, and the model has {layers} layers."
             " Give a number from 1 to that, or null to keep them all."
         )
+    longest, positions = recipe["task"].get("max_length"), config.get("max_position_embeddings")
+    if longest is not None and positions is not None and longest > positions:
+        raise RequestError(
+            f"{where} has rows of up to {longest} tokens and the model takes {positions}. Set"
+            f" task.max_length or preset.task.{recipe['task']['name']}.max_length to at most that."
+        )
     if training["rewind"] is not None and not _prunes_once_first(training["pruning"]):
         raise RequestError(
             f"{where} rewinds to {training['rewind']}, which comes after its only pruning step, at"
@@ -96,13 +103,14 @@ def check_fits(
             " rewind to null."
         )
     if training["pruning"] is None or sparsity["pattern"] == "dense":
-        return
+        return {}
     train_rows, most = rows.get("train", 0), training["max_train_rows"]
     train_rows = train_rows if most is None else min(train_rows, most)
     per_epoch = max(1, math.ceil(train_rows / training["batch_size"]))
     total = step_of(training["epochs"], per_epoch)
     try:
-        pruning_steps(PruningTimes(**training["pruning"]), sparsity["level"], per_epoch, total)
+        times = PruningTimes(**training["pruning"])
+        steps = pruning_steps(times, sparsity["level"], per_epoch, total)
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from error
     if sparsity["pattern"] == "2of4" and recipe["method"].get("num_recomputations", 1) > 1:
@@ -111,6 +119,7 @@ def check_fits(
             " between dense and 50 %. Use method.num_recomputations=1, or leave these cells out"
             " with cells=."
         )
+    return steps
 
 
 def _prunes_once_first(pruning: dict[str, Any] | None) -> bool:

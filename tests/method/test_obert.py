@@ -261,7 +261,7 @@ def test_recomputation_mends_what_a_large_step_ignores():
 
 def test_the_fisher_block_size_follows_the_pattern():
     method = OBert()
-    sizes = {p: method._block_size(prune_step({}, Masks({}), p, 0.5)) for p in GROUPS}
+    sizes = {p: method._block_size(pattern_named(p)) for p in GROUPS}
     assert sizes == {"unstructured": 50, "block4": 32, "2of4": 48}
 
 

@@ -165,7 +165,7 @@ def test_before_a_window_has_ended_nothing_goes_and_the_last_step_is_refused() -
     method = Recorded(window=10)
     climbing = replace(TRAINING, pruning=PruningTimes(1, 2, 1 / 3))
     run, state, _ = a_run(climbing, LEVEL, method=method)
-    with pytest.raises(StageError, match="10 optimiser steps, and 6 have been taken"):
+    with pytest.raises(StageError, match="10 optimiser steps, and 6 are taken"):
         train(run, state)
     assert list(method.choices) == [3, 4, 5]
     assert not any(choice.weights.any() for choice in method.choices.values())

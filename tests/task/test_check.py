@@ -92,3 +92,33 @@ def test_real_folders(shared_dir: Path) -> None:
         check_folder(recipe(data / "qnli", name="qnli", text_columns=["question", "sentence"]))
     squad = {"name": "squad", "source": "folder", "folder": str(data / "squad_by_article")}
     assert check_folder(squad) == {"train": 11_338, "validation": 2_777}
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_labels", "says"),
+    [
+        ([0, 1, 2], 2, "row 2 is 2, and task sst2 needs 0 to 1"),
+        ([0.0, 1.0, None], 2, "row 2 is None .none is there., and"),
+        ([1.0, float("nan"), 0.0], 2, "row 1 is nan .none is there."),
+        ([0.5, 1.0, 0.0], 2, "row 0 is 0.5, and"),
+        ([1, -1, -1], 2, "row 1 is -1 .unlabelled, as in GLUE's test splits."),
+        (["good", "bad", "good"], 2, "row 0 is the text 'good'.*Write the classes as numbers"),
+        ([0.5, float("inf"), 1.0], 1, "row 1 is inf, and task sst2 needs a finite score"),
+    ],
+)
+def test_the_first_row_without_a_label_is_named(
+    tmp_path: Path, labels: list[Any], num_labels: int, says: str
+) -> None:
+    write(tmp_path, "train", sentence=["a", "b", "c"], label=labels)
+    write(tmp_path, "validation", sentence=["a"], label=[0])
+    task = recipe(tmp_path, _target_="obert_sweeps.task.glue.Glue", num_labels=num_labels)
+    with pytest.raises(RequestError, match=says):
+        check_folder(task)
+    assert check_folder({**task, "_target_": "own.Task"})  # reads them in its own way
+
+
+def test_whole_numbers_are_classes_however_they_are_written(tmp_path: Path) -> None:
+    write(tmp_path, "train", sentence=["a", "b"], label=[0.0, 1.0])
+    write(tmp_path, "validation", sentence=["a"], label=[True])
+    task = recipe(tmp_path, _target_="obert_sweeps.task.glue.Glue", num_labels=2)
+    assert check_folder(task) == {"train": 2, "validation": 1}

@@ -156,6 +156,7 @@ def test_undefined_is_nan() -> None:
         ({"sentence": ["a", "b"], "label": [0, -1]}, "row 1 is -1 .unlabelled"),
         ({"sentence": ["a", "b"], "label": [0, 2]}, "row 1 is 2, not 0 to 1"),
         ({"sentence": ["a", "b"], "label": [0, None]}, "row 1 is None"),
+        ({"sentence": ["a", "b"], "label": [1.0, None]}, "row 1 is None"),
         ({"sentence": ["a", None], "label": [0, 1]}, "sentence of row 1 is not text"),
         ({"sentence": ["a", "b"]}, "no column label"),
         ({"label": [0, 1]}, "no column sentence"),
@@ -166,6 +167,13 @@ def test_bad_rows(tmp_path: Path, tokenizer: Any, columns: Any, message: str) ->
     task = glue(source="folder", folder=str(tmp_path))
     with pytest.raises(StageError, match=message):
         task.features("train", tokenizer)
+
+
+def test_classes_may_be_written_as_floats(tmp_path: Path, tokenizer: Any) -> None:
+    write(tmp_path, "train", sentence=["a", "b"], label=[0.0, 1.0])
+    task = glue(source="folder", folder=str(tmp_path))
+    labels = [row["labels"] for row in task.features("train", tokenizer).rows]
+    assert labels == [0, 1] and all(type(label) is int for label in labels)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,11 @@ def test_without_training_there_need_be_no_rate() -> None:
 
 
 def test_no_more_layers_are_kept_than_there_are() -> None:
-    recipe = {"training": training(keep_layers=4), "sparsity": {"pattern": "dense", "level": 0.0}}
+    recipe = {
+        "task": {"name": "sst2", "max_length": 64},
+        "training": training(keep_layers=4),
+        "sparsity": {"pattern": "dense", "level": 0.0},
+    }
     check_fits("here", recipe, {"train": 8}, {"num_hidden_layers": 4})
     with pytest.raises(RequestError, match="the model has 3 layers"):
         check_fits("here", recipe, {"train": 8}, {"num_hidden_layers": 3})

@@ -1,0 +1,30 @@
+"""A word about finished stages whose method has other code by now: they are taken as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ..plan import Plan
+from ..store import Store
+from .answer import notice
+
+_TOLD = 3  # ids in a line
+
+
+def tell_of_changed_code(plan: Plan, done: Collection[str], store: Store) -> None:
+    changed: dict[str, list[str]] = {}
+    for stage in plan.wanted():
+        now = stage.notes.get("method_code")
+        if now is None or stage.id not in done:
+            continue
+        recorded = store.folder(stage.id).read_json("stage.json") or {}
+        then = recorded.get("notes", {}).get("method_code")
+        if then is not None and then != now:
+            changed.setdefault(stage.recipe["method"]["_target_"], []).append(stage.id)
+    for target, ids in changed.items():
+        told = ", ".join(ids[:_TOLD]) + (", …" if len(ids) > _TOLD else "")
+        notice(
+            f"the code of {target} has changed since {len(ids)} finished stage(s) were computed"
+            f" ({told}); their results are used as they are. If the change matters, raise `version`"
+            " in the class, and they and all that follows from them are computed again."
+        )
