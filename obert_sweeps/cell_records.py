@@ -65,7 +65,9 @@ class CellRecords:
         entry = next(e for e in cell_entries(plans, outcomes) if e["id"] == cell.id)
         values, printed = dict(entry["measured"]), dict(cell.published)
         record = {
-            **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method", "sparsity")},
+            **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method")},
+            "sparsity": cell.sparsity,
+            "pattern": cell.pattern,
             "settings": list(cell.settings),
             "seed": seed,
             "stages": ancestors(planned.finals[seed], self.plan.stages),

@@ -14,6 +14,8 @@ from .schema import RequestError
 
 # Keys of the request's root that change what a cell comes to.
 _SETTINGS = ("preset", "budget", "base_seed", "vary", "comparison", "data_root")
+# Patterns that an id tells: by 2of4, by no variant, or by a level that names no pattern.
+_PATTERNS_IN_IDS = ("dense", "2of4", "unstructured")
 
 
 def select(loaded: Loaded) -> list[Cell]:
@@ -91,6 +93,8 @@ def _is_setting(override: Override) -> bool:
     """Whether it makes another cell of one's own that its id does not tell from this one."""
     key = override.key_or_group
     group = key.partition(".")[0]
+    if key == "sparsity":
+        return override.value() not in _PATTERNS_IN_IDS
     chosen = key in CHAIN_GROUPS or (group in LEAF_GROUPS and group != key)
     return key != "sparsity.level" and (chosen or group in _SETTINGS)
 

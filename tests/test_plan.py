@@ -185,6 +185,22 @@ def test_own_cells_are_told_apart_by_what_was_said_of_them() -> None:
     assert len(others | {plain, settings("schedule=gradual")}) == 6
 
 
+def test_own_cells_that_differ_in_the_pattern_alone_are_told_apart() -> None:
+    own = ["table=0", "task=sst2", "model=bert_base", "method=obert", "schedule=oneshot"]
+
+    def cell(*more: str) -> tuple[str, tuple[str, ...]]:
+        (found,) = select(read([*own, *more]))
+        return found.id.rpartition("/")[2], found.settings
+
+    single = cell("sparsity=unstructured", "sparsity.level=0.85")
+    assert single == ("85", ("schedule=oneshot",))
+    assert cell("sparsity=block4", "sparsity.level=0.85") == (
+        "85",
+        ("schedule=oneshot", "sparsity=block4"),
+    )
+    assert cell("sparsity=2of4") == ("2of4", ("schedule=oneshot",))
+
+
 def test_what_is_no_part_of_a_result_is_no_part_of_the_id() -> None:
     def ids(*overrides: str) -> list[str]:
         return [s.id for s in plan("table=1", *overrides).wanted()]

@@ -41,7 +41,9 @@ class PlanView(Protocol):
 
 
 class StoreView(Protocol):
-    """A stage's result.json, and its failure.json; None where there is none."""
+    """A stage's stage.json, result.json and failure.json; None where there is none."""
+
+    def stage(self, stage_id: str) -> dict[str, Any] | None: ...
 
     def result(self, stage_id: str) -> dict[str, Any] | None: ...
 
@@ -146,5 +148,6 @@ class Once:
     """A store that reads each file once: cells share stages, and a report asks for them again."""
 
     def __init__(self, store: StoreView) -> None:
+        self.stage = cache(store.stage)
         self.result = cache(store.result)
         self.failure = cache(store.failure)

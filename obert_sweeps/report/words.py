@@ -74,11 +74,17 @@ def neighbour(row: Mapping[str, Any]) -> list[str]:
     return [
         row["id"],
         " ".join(row["settings"]),
-        f"{100 * row['sparsity']:g}",
+        pruned(row),
         scores(row),
         share(row["recovery"]),
         str(len(row["seeds"])),
     ]
+
+
+def pruned(row: Mapping[str, Any]) -> str:
+    """Of a neighbour, in per cent, with the pattern where it is not single weights: 95 block4."""
+    pattern = "" if row["pattern"] in ("dense", "unstructured") else row["pattern"]
+    return f"{100 * row['sparsity']:g} {pattern}".strip()
 
 
 def method(row: Mapping[str, Any]) -> str:

@@ -108,3 +108,29 @@ def test_nobody_to_compare_with_is_no_table():
     assert build(fake, fake, [record(OWN, 80.0, fake.cells[OWN].stages)])["neighbours"] == []
     assert build(sweep(seeds=(1,)), fake, [])["neighbours"] == []
     assert "Beside" not in markdown(build(fake, fake))
+
+
+def test_patterns_have_rows_of_their_own_and_are_named():
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    block = replace(fake.stages[last], recipe={"sparsity": {"pattern": "block4", "level": 0.6}})
+    fake.stages["block"] = fake.stages["block 2"] = block
+    said = ["schedule=oneshot"]
+    records = [
+        record(OWN, 80.0, [shared, last]) | {"settings": said, "pattern": "unstructured"},
+        # As it was recorded before patterns were, and as it is recorded now.
+        record(OWN, 70.0, [shared, "block"]) | {"settings": said},
+        record(OWN, 74.0, [shared, "block 2"], seed=2)
+        | {"settings": [*said, "sparsity=block4"], "pattern": "block4"},
+        record("t3/sst2/bert_base/obert/60", 75.0, [shared, "v"]) | {"pattern": "block4"},
+        record(DENSE, 90.0, [shared], level=0.0),
+    ]
+    report = build(fake, fake, records)
+    rows = [(r["pattern"], r["seeds"], r["selected"], r["settings"]) for r in report["neighbours"]]
+    assert rows == [
+        ("", [1], False, []),
+        ("unstructured", [1], True, []),
+        ("block4", [1], False, []),
+        ("block4", [1, 2], False, []),
+    ]
+    assert markdown(report).count("| 60 block4 |") == html(report).count(">60 block4<") == 2
