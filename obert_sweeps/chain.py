@@ -121,6 +121,9 @@ class Chain:
         workers = workers_of(cluster, gpus) if divides(recipe) else 1
         asks = "teacher" in parents and "logits" not in parents
         tags = self.tags(role, link, recipe, parents)
+        # A cell of one's own is what was said of it; one of the document is not as published.
+        changed = bool(self.cell.table and provenance["changed"])
+        changed = changed or any(chains.stages[i].stand_in for i in parents.values())
         chains.stages[stage_id] = Stage(
             id=stage_id,
             name=stage_name(tags, seed),
@@ -129,7 +132,7 @@ class Chain:
             parents=parents,
             identity=hashed,
             tags=tags,
-            stand_in=chains.stand_in,
+            stand_in=chains.stand_in or changed,
             resources={"cpu": float(cluster.cpus_per_stage), "gpu": gpus},
             workers=workers,
             cost=estimate(recipe, data.rows, origin["config"], asks, gpus > 0, workers),

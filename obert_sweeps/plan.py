@@ -87,6 +87,9 @@ def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellP
         with_ancestors(planned.finals.values(), lambda i: chains.stages[i].parents.values())
     )
     planned.stages = [i for i in chains.stages if i in needed]
+    planned.stand_in = any(chains.stages[i].stand_in for i in planned.finals.values())
+    if cell.table:
+        planned.cell = replace(cell, settings=_changed(planned.stages, chains))
     one = of_seeds[seeds[0]]
     recipes = {role: chains.stages[i].recipe for role, i in one.ids.items()}
     *earlier, (_, last) = [item for item in recipes.items() if is_training(item[1])]
@@ -97,6 +100,12 @@ def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellP
         "not_taken": one.notes.get("not_taken", {}),
     }
     return planned
+
+
+def _changed(stages: list[str], chains: Chains) -> tuple[str, ...]:
+    """What was said of a cell of the document that makes it another than published."""
+    notes = (chains.stages[i].notes for i in stages)
+    return tuple(sorted({line for said in notes for line in said.get("changed", ())}))
 
 
 def _seeds(request: Any) -> list[int]:

@@ -21,7 +21,8 @@ _PATTERNS_IN_IDS = ("dense", "2of4", "unstructured")
 def select(loaded: Loaded) -> list[Cell]:
     """The cells asked for, in the document's order.
 
-    Raises RequestError when nothing matches, or when a schedule is chosen for the document's cells.
+    Raises RequestError when nothing matches, or when a schedule is chosen or a sparsity changed for
+    the document's cells.
     """
     tables = _tables(loaded.request.table)
     if 0 in tables:
@@ -34,6 +35,7 @@ def select(loaded: Loaded) -> list[Cell]:
                 f"{group}={loaded.choices[group]}: in tables 1 to 5 the {group} is part of the "
                 f"cell. For a cell of your own use table=0 {group}={loaded.choices[group]} …"
             )
+    _refuse_sparsity(loaded)
     chosen = [c for c in document_cells() if c.table in tables and _uses(c, loaded.choices)]
     globs = _globs(loaded.request.cells)
     chosen = [c for c in chosen if globs is None or any(fnmatchcase(c.id, g) for g in globs)]
@@ -43,6 +45,15 @@ def select(loaded: Loaded) -> list[Cell]:
             + (f" (cells={', '.join(globs)})" if globs else "")
         )
     return chosen
+
+
+def _refuse_sparsity(loaded: Loaded) -> None:
+    for override in loaded.leaf_overrides.get("sparsity", []):
+        raise RequestError(
+            f"{override.input_line}: in tables 1 to 5 pattern and level are part of the cell. For "
+            f"a cell of your own use table=0 … sparsity={loaded.choices['sparsity']} "
+            f"{override.input_line}"
+        )
 
 
 def own_cell(loaded: Loaded) -> Cell:
@@ -64,8 +75,12 @@ def own_cell(loaded: Loaded) -> Cell:
         )
     level = float(loaded.leaves["sparsity"].get(pattern, {}).get("level", 0.0))
     for override in loaded.leaf_overrides.get("sparsity", []):
-        if override.key_or_group == "sparsity.level":
-            level = float(override.value())
+        if override.key_or_group != "sparsity.level":
+            raise RequestError(
+                f"{override.input_line}: only the level can be changed. For another pattern use "
+                f"sparsity= one of {', '.join(sorted(loaded.leaves['sparsity']))}."
+            )
+        level = float(override.value())
     variant = None
     if pattern != "dense":
         variant = pattern if pattern == "2of4" else f"{level * 100:g}"

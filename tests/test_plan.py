@@ -14,6 +14,7 @@ from obert_sweeps.schema import RequestError
 from obert_sweeps.selection import select
 
 DENSE_SST2 = "cells=t5/sst2/bert_base/dense"
+OWN = ["table=0", "task=sst2", "model=bert_base", "method=magnitude", "schedule=oneshot"]
 EXISTING = "cells=['*/dense','*/magnitude/*','*/obert/*']"
 
 
@@ -238,7 +239,10 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
         (["cells=*/dense", "budget.max_fisher_gradients=4"], "touches no stage"),
         (["table=1", "task=squad", "task.data=other"], "data_root"),
         (["table=5", "task=sst2", "data_root=/nowhere", EXISTING], "not found"),
-        (["table=1", "sparsity=2of4", "sparsity.level=1.5"], "impossible"),
+        ([*OWN, "sparsity=unstructured", "sparsity.level=1.5"], "impossible"),
+        (["table=5", "sparsity=unstructured", "sparsity.level=0.5"], "table=0 … sparsity=unstr"),
+        (["table=1", "sparsity.level=0.85"], "table=0 … sparsity=unstructured sparsity.level=0.85"),
+        ([*OWN, "sparsity=unstructured", "sparsity.pattern=block4"], "Use sparsity= one of 2of4"),
         (["preset=small", "table=1"], "model.path="),
         (["seeds=0"], "seeds=1"),
         (["table=1", "method=obert", "method.num_recomputations=4"], "method.num_recomputations=1"),
@@ -264,6 +268,36 @@ def test_a_budget_shortens_in_proportion_and_makes_a_stand_in() -> None:
     assert training["pruning"]["end"] == pytest.approx(5.2)
     assert all(c.stand_in for c in short.selected())
     assert not any(c.stand_in for c in plan("preset=paper", "cells=*/dense").selected())
+
+
+CHANGED = "t5/sst2/bert_base/obert/90"
+
+
+@pytest.mark.parametrize(
+    ("said", "settings"),
+    [
+        (["method=obert", "method.damp=0.1"], ["method.damp=0.1"]),
+        (["task=sst2", "task.max_length=64"], ["task.max_length=64"]),
+        (["task=sst2", "task.source=generated"], ["task.source=generated"]),
+        (["task=sst2", "task.revision=abc", "model=bert_base", "model.revision=abc"], []),
+        (["preset.stages.transfer.epochs=2"], ["preset.stages.transfer.epochs=2"]),
+        (["preset.seeds=[7]", "store=elsewhere", "cluster.cpus_per_stage=2"], []),
+    ],
+)
+def test_a_cell_of_the_document_that_was_changed_is_a_stand_in(
+    said: list[str], settings: list[str]
+) -> None:
+    (cell,) = plan("preset=paper", f"cells={CHANGED}", *said).selected()
+    assert (list(cell.cell.settings), cell.stand_in) == (settings, bool(settings))
+
+
+def test_a_change_is_one_of_the_cells_that_it_touches() -> None:
+    said = "preset.stages.transfer.epochs=2"
+    found = plan("preset=paper", "cells='t5/sst2/*'", "task=sst2", said, "seeds=1").selected()
+    assert [c.cell.id for c in found if c.stand_in] == [CHANGED]
+    assert [c.cell.id for c in found if c.cell.settings] == [CHANGED]
+    mine = plan("preset=paper", *OWN, "seeds=1", "preset.stages.dense.epochs=1").selected()
+    assert not any(c.stand_in for c in mine)
 
 
 def test_a_budget_in_which_the_pruning_steps_do_not_fit_is_refused() -> None:

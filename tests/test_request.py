@@ -19,6 +19,7 @@ from obert_sweeps.schema import RequestError
         (["method=[obert,magnitude]"], "cells="),
         (["task=sst2,stsb"], "cells="),
         (["method.num_grads=4"], "method="),
+        (["sparsity.level=0.85"], "table=0 … sparsity=unstructured sparsity.level=0.85"),
         (["method=obert", "+method.extra=1"], "added"),
         (["method=obert", "~method.damp"], "added"),
         (["vary=some"], "vary="),

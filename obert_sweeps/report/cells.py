@@ -146,6 +146,8 @@ def _reason(
 
 def _notes(plan: CellView, outcome: CellOutcome) -> list[str]:
     notes = [plan.comparison] if plan.comparison else []
+    if plan.cell.table and plan.cell.settings:
+        notes.append(f"with {' '.join(plan.cell.settings)}, not as published")
     finished = len(outcome.values) + len(outcome.diverged)
     if finished and finished < len(plan.finals):
         notes.append(f"{finished} of {len(plan.finals)} seeds are finished")
