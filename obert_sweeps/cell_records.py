@@ -69,6 +69,7 @@ class CellRecords:
         record = {
             **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method")},
             "sparsity": cell.sparsity,
+            "measured_sparsity": entry["measured_sparsity"],
             "pattern": cell.pattern,
             "settings": list(cell.settings),
             "seed": seed,

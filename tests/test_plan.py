@@ -202,6 +202,35 @@ def test_own_cells_that_differ_in_the_pattern_alone_are_told_apart() -> None:
     assert cell("sparsity=2of4") == ("2of4", ("schedule=oneshot",))
 
 
+@pytest.mark.parametrize(
+    ("schedule", "says"),
+    [
+        (["schedule=dense"], "schedule=dense prunes nothing.*schedule=oneshot"),
+        (["schedule=pretrain"], "ends with training on mlm.*no sst2 model"),
+        (["schedule=oneshot", "schedule.stages.oneshot.pruning=null"], "prunes nothing"),
+    ],
+)
+def test_an_own_cell_must_be_the_model_it_is_called(schedule: list[str], says: str) -> None:
+    own = ["table=0", "task=sst2", "model=bert_base"]
+    with pytest.raises(RequestError, match=says):
+        plan(*own, "method=obert", "sparsity=unstructured", *schedule)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ["method=dense"],
+        ["task=mlm", "method=obert", "sparsity=dense", "schedule=pretrain"],
+        ["method=obert", "schedule=upstream_transfer"],
+        ["method=obert", "schedule=upstream_transfer", "preset=paper_published_upstream"],
+        ["method=obert", "sparsity=2of4", "schedule=oneshot_1epoch"],
+    ],
+)
+def test_an_own_cell_may_keep_the_masks_of_an_earlier_stage(own: list[str]) -> None:
+    task = [] if any("task=" in word for word in own) else ["task=sst2"]
+    assert len(plan("table=0", *task, "model=bert_base", "seeds=1", *own).selected()) == 1
+
+
 def test_what_is_no_part_of_a_result_is_no_part_of_the_id() -> None:
     def ids(*overrides: str) -> list[str]:
         return [s.id for s in plan("table=1", *overrides).wanted()]

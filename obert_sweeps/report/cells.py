@@ -14,7 +14,7 @@ from .means import means
 from .ranks import measured_ranks, published_ranks
 from .source import CellOutcome, CellView, of_own_seeds
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
-from .words import verdict_label
+from .words import as_asked_for, verdict_label
 
 CellEntry = Mapping[str, Any]  # a cell in report.json
 
@@ -57,6 +57,7 @@ def _entry(
         "published": dict(cell.published),
         "stages": list(plan.stages),
         "finals": {str(seed): final for seed, final in plan.finals.items()},
+        "measured_sparsity": outcome.measured_sparsity,
         "by_metric": {m: asdict(judgement) for m, judgement in judgements.items()},
         "not_measured": _not_measured(cell, outcome),
         "final_epoch": means(outcome.final_values.values()),
@@ -155,6 +156,10 @@ def _notes(plan: CellView, outcome: CellOutcome) -> list[str]:
         seeds = ", ".join(map(str, sorted(outcome.diverged)))
         reasons = {(r.get("evidence") or {}).get("reason", "") for r in outcome.results} - {""}
         notes.append("; ".join([f"did not converge with seed {seeds}", *sorted(reasons)]))
+    share, asked = outcome.measured_sparsity, plan.cell.sparsity
+    if share is not None and not as_asked_for(share, asked):
+        found = f"{100 * share:.1f} % of the prunable weights are zero"
+        notes.append(f"{found}; {100 * asked:g} % was asked for")
     notes += sorted({r["remark"] for r in outcome.results if r.get("remark")})
     if plan.assumed:
         notes.append("assumed, since no source says: " + ", ".join(sorted(plan.assumed)))

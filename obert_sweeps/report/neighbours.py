@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..catalogue.cell import primary_metric
-from .means import means
-from .source import CellView, PlanView, StoreView, dense_stages
+from .means import mean_of_known, means
+from .source import CellView, PlanView, StoreView, dense_stages, measured_sparsity
+from .words import as_asked_for
 
 Record = Mapping[str, Any]
 Key = tuple[str, str, tuple[str, ...]]  # id, pattern and settings
@@ -17,7 +18,8 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
     """One row for each cell of `records` (STORE/cells) that an own cell of the plan compares with.
 
     These are of the same task and model and share a stage with it: the model they start from. A
-    row: id, settings (of a cell, what not all the others have), method, sparsity, pattern, seeds,
+    row: id, settings (of a cell, what not all the others have), method, sparsity (as asked for),
+    measured_sparsity (None where no result says it), pattern, seeds,
     measured (means), recovery (share of the own cell's dense model, None without one), selected (it
     is of this request), stage (of its last seed). Ordered by task, sparsity and score, best first.
     """
@@ -34,12 +36,12 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
                 found.setdefault(key, []).append(record)
                 dense.setdefault(key, score)
                 break
-    rows = [_row(key, same, dense[key], selected) for key, same in found.items()]
+    rows = [_row(key, same, dense[key], selected, store) for key, same in found.items()]
     said = [set(row["settings"]) for row in rows if row["settings"]]
     common = set.intersection(*said) if len(said) > 1 else set()
     for row in rows:
         row["settings"] = [one for one in row["settings"] if one not in common]
-    rows.sort(key=lambda row: (row["task"], row["sparsity"], -_score(row)))
+    rows.sort(key=lambda row: (row["task"], _level(row), -_score(row)))
     return rows if len(rows) > 1 else []
 
 
@@ -60,21 +62,29 @@ def _pattern(record: Record, store: StoreView) -> str:
 
 
 def _row(
-    key: Key, records: list[Record], dense: float | None, selected: set[str]
+    key: Key, records: list[Record], dense: float | None, selected: set[str], store: StoreView
 ) -> dict[str, Any]:
     last = records[-1]
+    results = [found for record in records if (found := store.result(record["stages"][-1]))]
     row = {name: last[name] for name in ("id", "task", "method", "sparsity")}
     measured = means(record["measured"] for record in records)
     score = measured.get(primary_metric(last["task"]))
     return row | {
         "settings": list(key[2]),
         "pattern": key[1],
+        "measured_sparsity": mean_of_known(map(measured_sparsity, results))[0],
         "seeds": sorted(record["seed"] for record in records),
         "measured": measured,
         "recovery": score / dense if score is not None and dense else None,
         "selected": any(record["stages"][-1] in selected for record in records),
         "stage": last["stages"][-1],
     }
+
+
+def _level(row: Mapping[str, Any]) -> float:
+    """The sparsity asked for, where that was reached: what was measured is off by a few weights."""
+    asked, share = row["sparsity"], row["measured_sparsity"]
+    return float(asked if as_asked_for(share, asked) else share)
 
 
 def _score(row: Mapping[str, Any]) -> float:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ..ancestry import with_ancestors
 from ..catalogue.cell import Cell
 from ..schema import Stage
+from .means import mean_of_known
 
 
 class CellView(Protocol):
@@ -64,6 +65,11 @@ class CellOutcome:
     def finished(self) -> bool:
         """With at least one seed, converged or not."""
         return bool(self.values or self.diverged)
+
+    @property
+    def measured_sparsity(self) -> float | None:
+        """Share of the prunable weights that is zero, 0..1, over the seeds that say it."""
+        return mean_of_known(map(measured_sparsity, self.results))[0]
 
     def of(self, metric: str) -> dict[int, float]:
         """Seed -> value, for the converged seeds that have this metric."""
@@ -134,6 +140,12 @@ def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
             outcome.final_values[seed] = final_values
         outcome.results.append(result)
     return outcome
+
+
+def measured_sparsity(result: Mapping[str, Any]) -> float | None:
+    """Of a stage's result; None where no weights were counted."""
+    sparsity = result.get("sparsity") or {}
+    return float(sparsity["overall"]) if sparsity.get("layers") else None
 
 
 def _finite(metrics: Mapping[str, Any] | None) -> dict[str, float]:

@@ -82,9 +82,20 @@ def neighbour(row: Mapping[str, Any]) -> list[str]:
 
 
 def pruned(row: Mapping[str, Any]) -> str:
-    """Of a neighbour, in per cent, with the pattern where it is not single weights: 95 block4."""
+    """Of a neighbour, in per cent, as measured; with the pattern where it is not single weights.
+
+    For instance: 95 block4, or 70.2 (90 asked for).
+    """
     pattern = "" if row["pattern"] in ("dense", "unstructured") else row["pattern"]
-    return f"{100 * row['sparsity']:g} {pattern}".strip()
+    asked, share = row["sparsity"], row["measured_sparsity"]
+    if as_asked_for(share, asked):
+        return f"{100 * asked:g} {pattern}".strip()
+    return f"{100 * share:.1f} {pattern}".strip() + f" ({100 * asked:g} asked for)"
+
+
+def as_asked_for(share: float | None, asked: float) -> bool:
+    """Whether a measured sparsity, if known, is the target but for a tenth of a per cent."""
+    return share is None or abs(share - asked) <= 0.0005
 
 
 def method(row: Mapping[str, Any]) -> str:

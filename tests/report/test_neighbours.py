@@ -7,6 +7,7 @@ from dataclasses import replace
 from report.fake_sweep import sweep
 
 from obert_sweeps.catalogue.tables import cell_named
+from obert_sweeps.report import words
 from obert_sweeps.report.build import build
 from obert_sweeps.report.html import html
 from obert_sweeps.report.markdown import markdown
@@ -134,3 +135,21 @@ def test_patterns_have_rows_of_their_own_and_are_named():
         ("block4", [1, 2], False, []),
     ]
     assert markdown(report).count("| 60 block4 |") == html(report).count(">60 block4<") == 2
+
+
+def test_what_is_pruned_is_what_was_measured():
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    fake.results[last]["sparsity"] = {"overall": 0.5, "layers": {"a": 0.5}}
+    fake.results["met"] = fake.results[last] | {
+        "sparsity": {"overall": 0.6001, "layers": {"a": 0.6001}}
+    }
+    records = [
+        record(OWN, 80.0, [shared, last]),
+        record("t0/sst2/bert_base/obert/60", 85.0, [shared, "met"]),
+    ]
+    report = build(fake, fake, records)
+    assert [words.pruned(row) for row in report["neighbours"]] == ["50.0 (60 asked for)", "60"]
+    (entry,) = report["cells"]
+    assert (entry["sparsity"], entry["measured_sparsity"]) == (0.6, 0.5)
+    assert "50.0 % of the prunable weights are zero; 60 % was asked for" in entry["notes"]
