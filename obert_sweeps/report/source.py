@@ -99,10 +99,15 @@ def dense_stages(cell: CellView, plan: PlanView) -> list[str]:
         return []
     found: dict[str, None] = {}
     for stage in (plan.stages[i] for i in cell.stages if i in plan.stages):
-        tags = (stage.tags.get("task"), stage.tags.get("sparsity"))
-        if tags == (cell.cell.task, "dense") and "training" in stage.recipe:
+        if is_dense_model(stage.tags, stage.recipe, cell.cell.task):
             found |= dict.fromkeys(ancestors(stage.id, plan.stages))
     return list(found)
+
+
+def is_dense_model(tags: Mapping[str, str], recipe: Mapping[str, Any], task: str) -> bool:
+    """Whether a stage trains on the task and nothing pruned has gone into it."""
+    said = (tags.get("task"), tags.get("sparsity"))
+    return said == (task, "dense") and "training" in recipe
 
 
 def of_own_seeds(values: Mapping[int, float], cell: CellView, dense: CellView) -> dict[int, float]:

@@ -153,3 +153,55 @@ def test_what_is_pruned_is_what_was_measured():
     (entry,) = report["cells"]
     assert (entry["sparsity"], entry["measured_sparsity"]) == (0.6, 0.5)
     assert "50.0 % of the prunable weights are zero; 60 % was asked for" in entry["notes"]
+
+
+def dense_of_seed(fake, seed, accuracy):
+    """A dense model of its own seed, on record."""
+    shared = fake.cells[OWN].stages[0]
+    name = f"dense {seed}"
+    fake.stages[name] = replace(fake.stages[shared], id=name, seed=seed)
+    fake.results[name] = fake.results[shared] | {"metrics": {"accuracy": accuracy}}
+    return name
+
+
+def test_each_seed_is_measured_against_the_dense_model_it_is_made_from():
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    two, three = dense_of_seed(fake, 2, 80.0), dense_of_seed(fake, 3, 70.0)
+    said = {"settings": ["vary=all"]}
+    records = [
+        record(OWN, 81.0, [shared, last]) | said,
+        record(OWN, 72.0, [two, "b"], seed=2) | said,  # none of it is of this request
+        record("t0/sst2/bert_base/obert/60", 70.0, [two, shared, "c"]),  # the last of two
+        record("t5/sst2/bert_base/platon/90", 35.0, ["x", "d"], seed=3, level=0.9),
+        record("t5/sst2/bert_base/platon/90", 45.0, [shared, "e"], seed=1, level=0.9),
+        record(DENSE, 90.0, [shared], level=0.0),
+        record(DENSE, 70.0, [three], level=0.0, seed=3),
+        record(DENSE, 10.0, [three], level=0.0, seed=3) | {"settings": ["method.damp=1"]},
+    ]
+    rows = {
+        row["method"]: row for row in build(fake, fake, records)["neighbours"] if row["sparsity"]
+    }
+    assert rows["mine"]["seeds"] == [1, 2]
+    assert rows["mine"]["recovery"] == (81 + 72) / (90 + 80)
+    assert rows["obert"]["recovery"] == 70 / 90
+    assert rows["platon"]["recovery"] == (35 + 45) / (70 + 90)  # one's row, one's own
+
+
+def test_what_another_preset_made_is_no_further_seed():
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    other = replace(fake.stages[last], identity={"recipe": {"epochs": 1}, "seed": 2})
+    fake.stages["other"] = other
+    fake.stages["same"] = replace(
+        fake.stages[last], identity={"seed": 3, "parents": {"start": "y"}}
+    )
+    name = "t5/sst2/bert_base/obert/90"
+    records = [
+        record(OWN, 80.0, [shared, last]),
+        record(name, 85.0, [shared, last], level=0.9),
+        record(name, 20.0, ["other"], seed=2, level=0.9),
+        record(name, 86.0, ["same"], seed=3, level=0.9),
+    ]
+    rows = [(r["id"], r["seeds"]) for r in build(fake, fake, records)["neighbours"]]
+    assert rows == [(OWN, [1]), (name, [1, 3])]
