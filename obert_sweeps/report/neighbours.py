@@ -11,6 +11,7 @@ from ..catalogue.cell import primary_metric
 from ..catalogue.tables import document_cells
 from .means import mean_of_known, means
 from .source import PlanView, StoreView, is_dense_model, measured_sparsity
+from .verdicts import deviation
 from .words import as_asked_for
 
 Record = Mapping[str, Any]
@@ -24,7 +25,7 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
     These are of the same task and model and share a stage with it: the model they start from. A
     row has all recorded seeds: id, settings (of a cell, what not all the others have), method,
     sparsity (as asked for), measured_sparsity (None where no result says it), pattern, seeds,
-    measured (means), recovery (share of its dense model, see `_recovery`), selected (it is of
+    measured (means), sd, recovery (share of its dense model, see `_recovery`), selected (it is of
     this request), stage (of its last seed). Ordered by task, sparsity and score, best first.
     """
     chosen = [cell for cell in plan.cells.values() if cell.selected]
@@ -115,12 +116,14 @@ def _row(
     last = records[-1]
     results = [found for record in records if (found := store.result(record["stages"][-1]))]
     measured = means(record["measured"] for record in records)
+    values = {m: [v for r in records if (v := r["measured"].get(m)) is not None] for m in measured}
     return {name: last[name] for name in ("id", "task", "method", "sparsity")} | {
         "settings": list(key[2]),
         "pattern": key[1],
         "measured_sparsity": mean_of_known(map(measured_sparsity, results))[0],
         "seeds": sorted(record["seed"] for record in records),
         "measured": measured,
+        "sd": {metric: deviation(found) for metric, found in values.items()},
         "recovery": recovery,
         "selected": any(record["stages"][-1] in selected for record in records),
         "stage": last["stages"][-1],

@@ -118,19 +118,21 @@ def rank(entry: Mapping[str, Any]) -> str:
 def measured(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
     """Means, with the deviation over seeds where there is one: 88.51±0.12 / 81.40±0.20."""
     names = [m for m in (metrics or _shown(entry)) if m in entry["measured"]]
-    parts = []
-    for name in names:
-        sd, unit = entry["sd"].get(name), metric_named(name).unit
-        parts.append(f"{entry['measured'][name]:.2f}" + (f"±{sd:.2f}" if sd else "") + unit)
-    text = " / ".join(parts)
+    text = " / ".join(_with_deviation(entry, name) + metric_named(name).unit for name in names)
     if entry["seeds"] and entry["diverged"] == entry["seeds"]:
         return f"does not converge ({text})" if text else "does not converge"
     return text or "–"
 
 
 def scores(row: Mapping[str, Any]) -> str:
-    """Of a neighbour: 88.51 / 81.40."""
-    return " / ".join(f"{value:.2f}" for value in row["measured"].values()) or "does not converge"
+    """Of a neighbour, with the deviation over seeds where there is one: 88.51±0.12 / 81.40±0.20."""
+    parts = [_with_deviation(row, name) for name in row["measured"]]
+    return " / ".join(parts) or "does not converge"
+
+
+def _with_deviation(entry: Mapping[str, Any], metric: str) -> str:
+    sd = entry["sd"].get(metric)
+    return f"{entry['measured'][metric]:.2f}" + (f"±{sd:.2f}" if sd else "")
 
 
 def published(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:

@@ -205,3 +205,16 @@ def test_what_another_preset_made_is_no_further_seed():
     ]
     rows = [(r["id"], r["seeds"]) for r in build(fake, fake, records)["neighbours"]]
     assert rows == [(OWN, [1]), (name, [1, 3])]
+
+
+def test_a_row_has_the_deviation_over_its_seeds():
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    records = [
+        record(OWN, 80.0, [shared, last]),
+        record("t0/sst2/bert_base/obert/60", 85.0, [shared, "x"]),
+        record("t0/sst2/bert_base/obert/60", 87.0, [shared, "y"], seed=2),
+    ]
+    report = build(fake, fake, records)
+    assert [words.scores(row) for row in report["neighbours"]] == ["86.00±1.41", "80.00"]
+    assert "86.00±1.41" in html(report) and "86.00±1.41" in markdown(report)
