@@ -210,6 +210,9 @@ class Chain:
         own = link.method == "cell" or not is_training(recipe)
         method = self.cell.method if own else "dense"
         sparsity = sparsity_label(recipe["sparsity"])
+        if is_training(recipe) and recipe["training"]["lock_pattern"]:  # pruned, perhaps elsewhere
+            target = {"pattern": self.cell.pattern, "level": self.cell.sparsity}
+            method, sparsity = self.cell.method, sparsity_label(target)
         if sparsity == "dense":  # what follows a pruning stage keeps its masks
             for part in ("start", "masks"):  # the latter go before
                 before = self.chains.stages[parents[part]].tags if part in parents else {}

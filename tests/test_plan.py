@@ -228,7 +228,10 @@ def test_an_own_cell_must_be_the_model_it_is_called(schedule: list[str], says: s
 )
 def test_an_own_cell_may_keep_the_masks_of_an_earlier_stage(own: list[str]) -> None:
     task = [] if any("task=" in word for word in own) else ["task=sst2"]
-    assert len(plan("table=0", *task, "model=bert_base", "seeds=1", *own).selected()) == 1
+    planned = plan("table=0", *task, "model=bert_base", "seeds=1", *own)
+    (cell,) = planned.selected()
+    told = planned.stages[cell.finals[42]].tags["sparsity"]
+    assert (told == "dense") == (cell.cell.pattern == "dense")
 
 
 def test_what_is_no_part_of_a_result_is_no_part_of_the_id() -> None:

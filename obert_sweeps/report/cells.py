@@ -111,17 +111,24 @@ def _not_measured(cell: Cell, outcome: CellOutcome) -> dict[str, str]:
 def _recovery(
     plan: CellView, plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]
 ) -> dict[str, float | None]:
-    """Shares of the own dense model on the primary metric, ours and the document's, 0..1."""
-    cell = plan.cell
-    metric, baseline = primary_metric(cell.task), cell.baseline or cell.id
-    dense = outcomes[baseline].of(metric) if baseline in outcomes else {}
-    dense = of_own_seeds(dense, plan, plans[baseline]) if baseline in plans else dense
-    ours = _share(outcomes[cell.id].mean(metric), fmean(dense.values()) if dense else None)
+    """Shares of the own dense model on the primary metric, ours and the document's, 0..1.
+
+    `dense` is the score of ours. A cell of one's own has its dense model among its stages, if any.
+    """
+    cell, outcome = plan.cell, outcomes[plan.cell.id]
+    metric = primary_metric(cell.task)
+    values, dense = outcome.of(metric), dict[int, float]()
+    baseline = cell.baseline or cell.id
+    if cell.table == 0:
+        values = {seed: value for seed, value in values.items() if seed in outcome.dense}
+        dense = {seed: outcome.dense[seed] for seed in values}
+    elif baseline in outcomes:
+        dense = outcomes[baseline].of(metric)
+        dense = of_own_seeds(dense, plan, plans[baseline]) if baseline in plans else dense
+    ours, own = (fmean(found.values()) if found else None for found in (values, dense))
     printed_dense = cell_named(cell.baseline) if cell.baseline else cell
     theirs = _share(cell.published.get(metric), printed_dense.published.get(metric))
-    if cell.table == 0 and cell.baseline is None and cell.method != "dense":
-        ours = None  # a cell of one's own may name no dense model
-    return {"recovery": ours, "published_recovery": theirs}
+    return {"recovery": _share(ours, own), "published_recovery": theirs, "dense": own}
 
 
 def _share(value: float | None, dense: float | None) -> float | None:

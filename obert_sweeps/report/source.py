@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from ..ancestry import with_ancestors
-from ..catalogue.cell import Cell
+from ..catalogue.cell import Cell, primary_metric
 from ..schema import Stage
 from .means import mean_of_known
 
@@ -60,6 +60,8 @@ class CellOutcome:
     failures: dict[int, dict[str, Any]] = field(default_factory=dict)  # seed -> failure.json
     final_values: dict[int, dict[str, float]] = field(default_factory=dict)  # of the last epoch
     results: list[dict[str, Any]] = field(default_factory=list)
+    dense: dict[int, float] = field(default_factory=dict)
+    """Of a cell of one's own: seed -> primary metric of the dense model that went into it."""
 
     @property
     def finished(self) -> bool:
@@ -131,6 +133,8 @@ def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
     """Read a cell's final stages; a seed without a result has failed if any of its stages has."""
     outcome = CellOutcome()
     for seed, final in cell.finals.items():
+        if not cell.cell.table and (score := _dense_score(cell.cell, final, plan, store)):
+            outcome.dense[seed] = score
         result = store.result(final)
         if result is None:
             for stage_id in ancestors(final, plan.stages):
@@ -145,6 +149,13 @@ def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
             outcome.final_values[seed] = final_values
         outcome.results.append(result)
     return outcome
+
+
+def _dense_score(cell: Cell, final: str, plan: PlanView, store: StoreView) -> float | None:
+    made_of = [plan.stages[i] for i in ancestors(final, plan.stages) if i in plan.stages]
+    dense = [s.id for s in made_of if is_dense_model(s.tags, s.recipe, cell.task)]
+    result = store.result(dense[-1]) if dense else None
+    return _finite((result or {}).get("metrics")).get(primary_metric(cell.task))
 
 
 def measured_sparsity(result: Mapping[str, Any]) -> float | None:

@@ -50,9 +50,11 @@ def share(value: float | None) -> str:
 
 
 def recovery(entry: Mapping[str, Any]) -> str:
-    """Ours (the document's)."""
+    """Ours (the document's); of a cell of one's own with what it is a share of: 83.8% of 97.00."""
     if entry["recovery"] is None and entry["published_recovery"] is None:
         return ""
+    if entry["table"] == 0:
+        return f"{share(entry['recovery'])} of {entry['dense']:.2f}"
     return f"{share(entry['recovery'])} ({share(entry['published_recovery'])})"
 
 

@@ -218,3 +218,24 @@ def test_a_row_has_the_deviation_over_its_seeds():
     report = build(fake, fake, records)
     assert [words.scores(row) for row in report["neighbours"]] == ["86.00±1.41", "80.00"]
     assert "86.00±1.41" in html(report) and "86.00±1.41" in markdown(report)
+
+
+def test_an_own_cell_alone_has_its_dense_score_and_recovery():
+    fake = own_sweep()
+    plan, shared = fake.cells[OWN], fake.cells[OWN].stages[0]
+    two = dense_of_seed(fake, 2, 80.0)
+    last = replace(fake.stages[plan.stages[1]], id="last", seed=2, parents={"start": two})
+    fake.stages["last"] = last
+    plan.stages += [two, "last"]
+    plan.finals[2] = "last"
+    (entry,) = build(fake, fake)["cells"]
+    assert (entry["dense"], entry["recovery"]) == (90.0, 80 / 90)  # the second is not finished
+    fake.finish(OWN, 2, accuracy=72.0)
+    report = build(fake, fake)
+    (entry,) = report["cells"]
+    assert (entry["dense"], entry["recovery"]) == (85.0, 76 / 85) and report["neighbours"] == []
+    assert "89.4% of 85.00" in html(report) and "89.4% of 85.00" in markdown(report)
+    for dense in (shared, two):
+        fake.stages[dense].tags["sparsity"] = "60"
+    (entry,) = build(fake, fake)["cells"]
+    assert (entry["dense"], entry["recovery"]) == (None, None)
