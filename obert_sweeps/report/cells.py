@@ -12,9 +12,9 @@ from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cell_named
 from .means import means
 from .ranks import measured_ranks, published_ranks
-from .source import CellOutcome, CellView, of_own_seeds
+from .source import CellOutcome, CellView, as_asked_for, of_own_seeds
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
-from .words import as_asked_for, verdict_label
+from .words import verdict_label
 
 CellEntry = Mapping[str, Any]  # a cell in report.json
 

@@ -10,9 +10,8 @@ from typing import Any
 from ..catalogue.cell import primary_metric
 from ..catalogue.tables import document_cells
 from .means import mean_of_known, means
-from .source import PlanView, StoreView, is_dense_model, measured_sparsity
+from .source import PlanView, StoreView, as_asked_for, is_dense_model, measured_sparsity
 from .verdicts import deviation
-from .words import as_asked_for
 
 Record = Mapping[str, Any]
 Group = dict[int, Record]  # by seed

@@ -164,6 +164,11 @@ def measured_sparsity(result: Mapping[str, Any]) -> float | None:
     return float(sparsity["overall"]) if sparsity.get("layers") else None
 
 
+def as_asked_for(share: float | None, asked: float) -> bool:
+    """Whether a measured sparsity, if known, is the target but for a tenth of a per cent."""
+    return share is None or abs(share - asked) <= 0.0005
+
+
 def _finite(metrics: Mapping[str, Any] | None) -> dict[str, float]:
     return {
         name: float(value)

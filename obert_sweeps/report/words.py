@@ -68,38 +68,6 @@ def mean_recovery(row: Mapping[str, Any]) -> str:
     return f"{one(*row['recovery'])} ({one(*row['published_recovery'])})"
 
 
-NEIGHBOUR = ("cell", "with", "% pruned", "measured", "of its dense model", "seeds")
-
-
-def neighbour(row: Mapping[str, Any]) -> list[str]:
-    """A cell beside one's own, in the order of `NEIGHBOUR`."""
-    return [
-        row["id"],
-        " ".join(row["settings"]),
-        pruned(row),
-        scores(row),
-        share(row["recovery"]),
-        str(len(row["seeds"])),
-    ]
-
-
-def pruned(row: Mapping[str, Any]) -> str:
-    """Of a neighbour, in per cent, as measured; with the pattern where it is not single weights.
-
-    For instance: 95 block4, or 70.2 (90 asked for).
-    """
-    pattern = "" if row["pattern"] in ("dense", "unstructured") else row["pattern"]
-    asked, share = row["sparsity"], row["measured_sparsity"]
-    if as_asked_for(share, asked):
-        return f"{100 * asked:g} {pattern}".strip()
-    return f"{100 * share:.1f} {pattern}".strip() + f" ({100 * asked:g} asked for)"
-
-
-def as_asked_for(share: float | None, asked: float) -> bool:
-    """Whether a measured sparsity, if known, is the target but for a tenth of a per cent."""
-    return share is None or abs(share - asked) <= 0.0005
-
-
 def method(row: Mapping[str, Any]) -> str:
     """The method by its name in the document, with its sparsity."""
     return f"{method_label(row['method'])} {row['variant'] or ''}".strip()
@@ -120,19 +88,14 @@ def rank(entry: Mapping[str, Any]) -> str:
 def measured(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
     """Means, with the deviation over seeds where there is one: 88.51±0.12 / 81.40±0.20."""
     names = [m for m in (metrics or _shown(entry)) if m in entry["measured"]]
-    text = " / ".join(_with_deviation(entry, name) + metric_named(name).unit for name in names)
+    text = " / ".join(with_deviation(entry, name) + metric_named(name).unit for name in names)
     if entry["seeds"] and entry["diverged"] == entry["seeds"]:
         return f"does not converge ({text})" if text else "does not converge"
     return text or "–"
 
 
-def scores(row: Mapping[str, Any]) -> str:
-    """Of a neighbour, with the deviation over seeds where there is one: 88.51±0.12 / 81.40±0.20."""
-    parts = [_with_deviation(row, name) for name in row["measured"]]
-    return " / ".join(parts) or "does not converge"
-
-
-def _with_deviation(entry: Mapping[str, Any], metric: str) -> str:
+def with_deviation(entry: Mapping[str, Any], metric: str) -> str:
+    """A mean, with the deviation over seeds where there is one: 88.51±0.12."""
     sd = entry["sd"].get(metric)
     return f"{entry['measured'][metric]:.2f}" + (f"±{sd:.2f}" if sd else "")
 

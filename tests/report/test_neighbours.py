@@ -7,7 +7,7 @@ from dataclasses import replace
 from report.fake_sweep import sweep
 
 from obert_sweeps.catalogue.tables import cell_named
-from obert_sweeps.report import words
+from obert_sweeps.report import neighbour_words
 from obert_sweeps.report.build import build
 from obert_sweeps.report.html import html
 from obert_sweeps.report.markdown import markdown
@@ -149,7 +149,10 @@ def test_what_is_pruned_is_what_was_measured():
         record("t0/sst2/bert_base/obert/60", 85.0, [shared, "met"]),
     ]
     report = build(fake, fake, records)
-    assert [words.pruned(row) for row in report["neighbours"]] == ["50.0 (60 asked for)", "60"]
+    assert [neighbour_words.pruned(row) for row in report["neighbours"]] == [
+        "50.0 (60 asked for)",
+        "60",
+    ]
     (entry,) = report["cells"]
     assert (entry["sparsity"], entry["measured_sparsity"]) == (0.6, 0.5)
     assert "50.0 % of the prunable weights are zero; 60 % was asked for" in entry["notes"]
@@ -216,7 +219,7 @@ def test_a_row_has_the_deviation_over_its_seeds():
         record("t0/sst2/bert_base/obert/60", 87.0, [shared, "y"], seed=2),
     ]
     report = build(fake, fake, records)
-    assert [words.scores(row) for row in report["neighbours"]] == ["86.00±1.41", "80.00"]
+    assert [neighbour_words.scores(row) for row in report["neighbours"]] == ["86.00±1.41", "80.00"]
     assert "86.00±1.41" in html(report) and "86.00±1.41" in markdown(report)
 
 
