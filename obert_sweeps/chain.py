@@ -126,6 +126,9 @@ class Chain:
         workers = workers_of(cluster, gpus) if divides(recipe) else 1
         asks = "teacher" in parents and "logits" not in parents
         tags = self.tags(role, link, recipe, parents)
+        # A cell of one's own is what was said of it; one of the document is not as published.
+        changed = bool(self.cell.table and provenance["changed"])
+        changed = changed or any(chains.stages[i].stand_in for i in parents.values())
         chains.stages[stage_id] = Stage(
             id=stage_id,
             name=stage_name(tags, seed),
@@ -134,7 +137,7 @@ class Chain:
             parents=parents,
             identity=hashed,
             tags=tags,
-            stand_in=chains.stand_in,
+            stand_in=chains.stand_in or changed,
             resources={"cpu": float(cluster.cpus_per_stage), "gpu": gpus},
             workers=workers,
             cost=estimate(recipe, data.rows, origin["config"], asks, gpus > 0, workers),
@@ -218,6 +221,9 @@ class Chain:
         own = link.method == "cell" or not is_training(recipe)
         method = self.cell.method if own else "dense"
         sparsity = sparsity_label(recipe["sparsity"])
+        if is_training(recipe) and recipe["training"]["lock_pattern"]:  # pruned, perhaps elsewhere
+            target = {"pattern": self.cell.pattern, "level": self.cell.sparsity}
+            method, sparsity = self.cell.method, sparsity_label(target)
         if sparsity == "dense":  # what follows a pruning stage keeps its masks
             for part in ("start", "masks"):  # the latter go before
                 before = self.chains.stages[parents[part]].tags if part in parents else {}

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .catalogue.cell import Cell
+from .changes import changes
 from .cost import capped
 from .link import AnyLink, DeployLink, Link, at_equal_budget, in_rounds
 from .request import Loaded, first_line
@@ -123,10 +125,13 @@ class Composer:
 
         RequestError for values with which nothing can be trained.
         """
-        if isinstance(link, DeployLink):
-            return self.deploy_recipe(cell, link), {"method_source": "", "method_assumed": {}}
         task_name = cell.task if link.task == "cell" else link.task
-        method_name = cell.method if link.method == "cell" else link.method
+        method_name = cell.method if link.method in ("cell", None) else link.method
+        uses = {"task": task_name, "model": cell.model, "method": method_name}
+        notes: dict[str, Any] = {"method_source": "", "method_assumed": {}}
+        notes["changed"] = changes(self.loaded.overrides, self.choices, uses, role)
+        if isinstance(link, DeployLink):
+            return self.deploy_recipe(cell, link), notes
         task = self.task(task_name)
         between = link.method_overrides.get(method_name)
         method = self.leaf("method", method_name, between)
@@ -147,10 +152,8 @@ class Composer:
             )
         training = self.training_of(cell, link, where, key)
         check_values(training, where, key)
-        notes = {
-            "method_source": method.pop("source", ""),
-            "method_assumed": method.pop("assumed", None) or {},
-        }
+        notes["method_source"] = method.pop("source", "")
+        notes["method_assumed"] = method.pop("assumed", None) or {}
         recipe = {
             "kind": "train",
             "task": task,

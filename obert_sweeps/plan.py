@@ -12,6 +12,7 @@ from .catalogue.cell import Cell
 from .catalogue.tables import cell_named
 from .chain import Chains
 from .inputs import Blocked
+from .own_cell import check_own_cell
 from .request import Loaded
 from .schema import RequestError, Stage, is_training
 from .selection import select
@@ -60,7 +61,8 @@ def make_plan(loaded: Loaded) -> Plan:
 
     Raises RequestError when the request is wrong: no cell matches, an override touches no stage,
     data or checkpoints are broken, every selected cell is blocked for want of them, a stage cannot
-    be trained as its recipe says, or the pruning steps do not fit the training.
+    be trained as its recipe says, the pruning steps do not fit the training, or a cell of one's own
+    would not be the model that it is called.
     """
     chosen, chains, seeds = select(loaded), Chains(loaded), _seeds(loaded.request)
     cells = {c.id: _cell(c, chains, seeds, selected=True) for c in chosen}
@@ -88,11 +90,17 @@ def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellP
         of_seeds = {seed: chains.of(cell, seed) for seed in seeds}
     except Blocked as reason:
         return replace(planned, blocked=str(reason))
+    if not cell.table:
+        for chain in of_seeds.values():
+            check_own_cell(chain)
     planned.finals = {seed: chain.final for seed, chain in of_seeds.items()}
     needed = set(
         with_ancestors(planned.finals.values(), lambda i: chains.stages[i].parents.values())
     )
     planned.stages = [i for i in chains.stages if i in needed]
+    planned.stand_in = any(chains.stages[i].stand_in for i in planned.finals.values())
+    if cell.table:
+        planned.cell = replace(cell, settings=_changed(planned.stages, chains))
     one = of_seeds[seeds[0]]
     recipes = {role: chains.stages[i].recipe for role, i in one.ids.items()}
     *earlier, (_, last) = [item for item in recipes.items() if is_training(item[1])]
@@ -103,6 +111,12 @@ def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellP
         "not_taken": one.notes.get("not_taken", {}),
     }
     return planned
+
+
+def _changed(stages: list[str], chains: Chains) -> tuple[str, ...]:
+    """What was said of a cell of the document that makes it another than published."""
+    notes = (chains.stages[i].notes for i in stages)
+    return tuple(sorted({line for said in notes for line in said.get("changed", ())}))
 
 
 def _seeds(request: Any) -> list[int]:

@@ -186,6 +186,11 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
     for group, overrides in keys.items():
         if group not in choices:
             first = overrides[0].input_line
+            if group == "sparsity":
+                raise RequestError(
+                    f"'{first}' has no sparsity to change: the level is part of the document's "
+                    f"cells. For a cell of your own use table=0 … sparsity=unstructured {first}"
+                )
             raise RequestError(
                 f"'{first}' has no {group} to change: choose one first, for instance "
                 f"{group}=… {first}"

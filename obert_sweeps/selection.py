@@ -14,13 +14,15 @@ from .schema import RequestError
 
 # Keys of the request's root that change what a cell comes to.
 _SETTINGS = ("preset", "budget", "base_seed", "vary", "comparison", "data_root")
-_TOLD_PATTERNS = ("dense", "2of4", "unstructured")  # by an id; unstructured where it names none
+# Patterns that an id tells: by 2of4, by no variant, or by a level that names no pattern.
+_PATTERNS_IN_IDS = ("dense", "2of4", "unstructured")
 
 
 def select(loaded: Loaded) -> list[Cell]:
     """The cells asked for, in the document's order.
 
-    Raises RequestError when nothing matches, or when a schedule is chosen for the document's cells.
+    Raises RequestError when nothing matches, or when a schedule is chosen or a sparsity changed for
+    the document's cells.
     """
     tables = _tables(loaded.request.table)
     if 0 in tables:
@@ -33,6 +35,7 @@ def select(loaded: Loaded) -> list[Cell]:
                 f"{group}={loaded.choices[group]}: in tables 1 to 5 the {group} is part of the "
                 f"cell. For a cell of your own use table=0 {group}={loaded.choices[group]} …"
             )
+    _refuse_sparsity(loaded)
     chosen = [c for c in document_cells() if c.table in tables and _uses(c, loaded.choices)]
     globs = _globs(loaded.request.cells)
     chosen = [c for c in chosen if globs is None or any(fnmatchcase(c.id, g) for g in globs)]
@@ -43,6 +46,15 @@ def select(loaded: Loaded) -> list[Cell]:
             + ". See its cells with: obert-sweeps ls. For a cell of your own use table=0"
         )
     return chosen
+
+
+def _refuse_sparsity(loaded: Loaded) -> None:
+    for override in loaded.leaf_overrides.get("sparsity", []):
+        raise RequestError(
+            f"{override.input_line}: in tables 1 to 5 pattern and level are part of the cell. For "
+            f"a cell of your own use table=0 … sparsity={loaded.choices['sparsity']} "
+            f"{override.input_line}"
+        )
 
 
 def own_cell(loaded: Loaded) -> Cell:
@@ -64,8 +76,12 @@ def own_cell(loaded: Loaded) -> Cell:
         )
     level = float(loaded.leaves["sparsity"].get(pattern, {}).get("level", 0.0))
     for override in loaded.leaf_overrides.get("sparsity", []):
-        if override.key_or_group == "sparsity.level":
-            level = level_of(override.value())
+        if override.key_or_group != "sparsity.level":
+            raise RequestError(
+                f"{override.input_line}: only the level can be changed. For another pattern use "
+                f"sparsity= one of {', '.join(sorted(loaded.leaves['sparsity']))}."
+            )
+        level = level_of(override.value())
     variant = None
     if pattern != "dense":
         variant = pattern if pattern == "2of4" else f"{level * 100:g}"
@@ -108,9 +124,9 @@ def level_of(value: Any) -> float:
 def _is_setting(override: Override) -> bool:
     """Whether it makes another cell of one's own that its id does not tell from this one."""
     key = override.key_or_group
-    if key == "sparsity":
-        return override.value() not in _TOLD_PATTERNS
     group = key.partition(".")[0]
+    if key == "sparsity":
+        return override.value() not in _PATTERNS_IN_IDS
     chosen = key in CHAIN_GROUPS or (group in LEAF_GROUPS and group != key)
     return key != "sparsity.level" and (chosen or group in _SETTINGS)
 

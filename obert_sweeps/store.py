@@ -59,6 +59,11 @@ class Store:
         result = self.folder(stage_id).read_json("result.json")
         return result if isinstance(result, dict) else None
 
+    def stage(self, stage_id: str) -> dict[str, Any] | None:
+        """A stage's stage.json; None if it was never begun."""
+        stage = self.folder(stage_id).read_json("stage.json")
+        return stage if isinstance(stage, dict) else None
+
     def ids(self) -> list[str]:
         """The stages that have a folder, finished or not."""
         return list(filter(_ID.fullmatch, self.place.names("stages")))

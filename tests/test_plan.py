@@ -17,6 +17,7 @@ from obert_sweeps.schema import RequestError
 from obert_sweeps.selection import select
 
 DENSE_SST2 = "cells=t5/sst2/bert_base/dense"
+OWN = ["table=0", "task=sst2", "model=bert_base", "method=magnitude", "schedule=oneshot"]
 EXISTING = "cells=['*/dense','*/magnitude/*','*/obert/*']"
 
 
@@ -189,6 +190,54 @@ def test_own_cells_are_told_apart_by_what_was_said_of_them() -> None:
     assert len(others | {plain, settings("schedule=gradual")}) == 6
 
 
+def test_own_cells_that_differ_in_the_pattern_alone_are_told_apart() -> None:
+    own = ["table=0", "task=sst2", "model=bert_base", "method=obert", "schedule=oneshot"]
+
+    def cell(*more: str) -> tuple[str, tuple[str, ...]]:
+        (found,) = select(read([*own, *more]))
+        return found.id.rpartition("/")[2], found.settings
+
+    single = cell("sparsity=unstructured", "sparsity.level=0.85")
+    assert single == ("85", ("schedule=oneshot",))
+    assert cell("sparsity=block4", "sparsity.level=0.85") == (
+        "85",
+        ("schedule=oneshot", "sparsity=block4"),
+    )
+    assert cell("sparsity=2of4") == ("2of4", ("schedule=oneshot",))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "says"),
+    [
+        (["schedule=dense"], "schedule=dense prunes nothing.*schedule=oneshot"),
+        (["schedule=pretrain"], "ends with training on mlm.*no sst2 model"),
+        (["schedule=oneshot", "schedule.stages.oneshot.pruning=null"], "prunes nothing"),
+    ],
+)
+def test_an_own_cell_must_be_the_model_it_is_called(schedule: list[str], says: str) -> None:
+    own = ["table=0", "task=sst2", "model=bert_base"]
+    with pytest.raises(RequestError, match=says):
+        plan(*own, "method=obert", "sparsity=unstructured", *schedule)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ["method=dense"],
+        ["task=mlm", "method=obert", "sparsity=dense", "schedule=pretrain"],
+        ["method=obert", "schedule=upstream_transfer"],
+        ["method=obert", "schedule=upstream_transfer", "preset=paper_published_upstream"],
+        ["method=obert", "sparsity=2of4", "schedule=oneshot_1epoch"],
+    ],
+)
+def test_an_own_cell_may_keep_the_masks_of_an_earlier_stage(own: list[str]) -> None:
+    task = [] if any("task=" in word for word in own) else ["task=sst2"]
+    planned = plan("table=0", *task, "model=bert_base", "seeds=1", *own)
+    (cell,) = planned.selected()
+    told = planned.stages[cell.finals[42]].tags["sparsity"]
+    assert (told == "dense") == (cell.cell.pattern == "dense")
+
+
 def test_what_is_no_part_of_a_result_is_no_part_of_the_id() -> None:
     def ids(*overrides: str) -> list[str]:
         return [s.id for s in plan("table=1", *overrides).wanted()]
@@ -226,7 +275,10 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
         (["cells=*/dense", "budget.max_fisher_gradients=4"], "touches no stage"),
         (["table=1", "task=squad", "task.data=other"], "data_root"),
         (["table=5", "task=sst2", "data_root=/nowhere", EXISTING], "not found"),
-        (["table=1", "sparsity=2of4", "sparsity.level=1.5"], "impossible"),
+        ([*OWN, "sparsity=unstructured", "sparsity.level=1.5"], "impossible"),
+        (["table=5", "sparsity=unstructured", "sparsity.level=0.5"], "table=0 … sparsity=unstr"),
+        (["table=1", "sparsity.level=0.85"], "table=0 … sparsity=unstructured sparsity.level=0.85"),
+        ([*OWN, "sparsity=unstructured", "sparsity.pattern=block4"], "Use sparsity= one of 2of4"),
         (["preset=small", "table=1"], "model.path="),
         (["seeds=0"], "seeds=1"),
         (["table=1", "method=obert", "method.num_recomputations=4"], "method.num_recomputations=1"),
@@ -277,6 +329,36 @@ def test_a_budget_shortens_in_proportion_and_makes_a_stand_in() -> None:
     assert training["pruning"]["end"] == pytest.approx(5.2)
     assert all(c.stand_in for c in short.selected())
     assert not any(c.stand_in for c in plan("preset=paper", "cells=*/dense").selected())
+
+
+CHANGED = "t5/sst2/bert_base/obert/90"
+
+
+@pytest.mark.parametrize(
+    ("said", "settings"),
+    [
+        (["method=obert", "method.damp=0.1"], ["method.damp=0.1"]),
+        (["task=sst2", "task.max_length=64"], ["task.max_length=64"]),
+        (["task=sst2", "task.source=generated"], ["task.source=generated"]),
+        (["task=sst2", "task.revision=abc", "model=bert_base", "model.revision=abc"], []),
+        (["preset.stages.transfer.epochs=2"], ["preset.stages.transfer.epochs=2"]),
+        (["preset.seeds=[7]", "store=elsewhere", "cluster.cpus_per_stage=2"], []),
+    ],
+)
+def test_a_cell_of_the_document_that_was_changed_is_a_stand_in(
+    said: list[str], settings: list[str]
+) -> None:
+    (cell,) = plan("preset=paper", f"cells={CHANGED}", *said).selected()
+    assert (list(cell.cell.settings), cell.stand_in) == (settings, bool(settings))
+
+
+def test_a_change_is_one_of_the_cells_that_it_touches() -> None:
+    said = "preset.stages.transfer.epochs=2"
+    found = plan("preset=paper", "cells='t5/sst2/*'", "task=sst2", said, "seeds=1").selected()
+    assert [c.cell.id for c in found if c.stand_in] == [CHANGED]
+    assert [c.cell.id for c in found if c.cell.settings] == [CHANGED]
+    mine = plan("preset=paper", *OWN, "seeds=1", "preset.stages.dense.epochs=1").selected()
+    assert not any(c.stand_in for c in mine)
 
 
 def test_a_budget_in_which_the_pruning_steps_do_not_fit_is_refused() -> None:

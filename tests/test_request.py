@@ -23,6 +23,7 @@ from obert_sweeps.schema import RequestError
             "for v in A B; do obert-sweeps run table=0 … method.damp=$v",
         ),
         (["method.num_grads=4"], "method="),
+        (["sparsity.level=0.85"], "table=0 … sparsity=unstructured sparsity.level=0.85"),
         (["method=obert", "+method.extra=1"], "added"),
         (["method=obert", "~method.damp"], "added"),
         (["vary=some"], "vary="),

@@ -127,7 +127,8 @@ class Cell:
     `converges` is False where that NA means "does not converge". `reading_error` is the half-width,
     in points, of what a value read off a figure may be wrong by. `runs` is how many runs over seeds
     the printed values are means of; 1 where that is not known. `settings` is what was said of a
-    cell of one's own beyond its id: it tells those apart that have the same.
+    cell of one's own beyond its id, and of one of the document that makes it another than was
+    published: it tells those apart that have the same id.
     """
 
     id: str

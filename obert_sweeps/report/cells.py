@@ -12,7 +12,7 @@ from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cell_named
 from .means import means
 from .ranks import measured_ranks, published_ranks
-from .source import CellOutcome, CellView, of_own_seeds
+from .source import CellOutcome, CellView, as_asked_for, of_own_seeds
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
 from .words import verdict_label
 
@@ -57,6 +57,7 @@ def _entry(
         "published": dict(cell.published),
         "stages": list(plan.stages),
         "finals": {str(seed): final for seed, final in plan.finals.items()},
+        "measured_sparsity": outcome.measured_sparsity,
         "by_metric": {m: asdict(judgement) for m, judgement in judgements.items()},
         "not_measured": _not_measured(cell, outcome),
         "final_epoch": means(outcome.final_values.values()),
@@ -110,17 +111,24 @@ def _not_measured(cell: Cell, outcome: CellOutcome) -> dict[str, str]:
 def _recovery(
     plan: CellView, plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]
 ) -> dict[str, float | None]:
-    """Shares of the own dense model on the primary metric, ours and the document's, 0..1."""
-    cell = plan.cell
-    metric, baseline = primary_metric(cell.task), cell.baseline or cell.id
-    dense = outcomes[baseline].of(metric) if baseline in outcomes else {}
-    dense = of_own_seeds(dense, plan, plans[baseline]) if baseline in plans else dense
-    ours = _share(outcomes[cell.id].mean(metric), fmean(dense.values()) if dense else None)
+    """Shares of the own dense model on the primary metric, ours and the document's, 0..1.
+
+    `dense` is the score of ours. A cell of one's own has its dense model among its stages, if any.
+    """
+    cell, outcome = plan.cell, outcomes[plan.cell.id]
+    metric = primary_metric(cell.task)
+    values, dense = outcome.of(metric), dict[int, float]()
+    baseline = cell.baseline or cell.id
+    if cell.table == 0:
+        values = {seed: value for seed, value in values.items() if seed in outcome.dense}
+        dense = {seed: outcome.dense[seed] for seed in values}
+    elif baseline in outcomes:
+        dense = outcomes[baseline].of(metric)
+        dense = of_own_seeds(dense, plan, plans[baseline]) if baseline in plans else dense
+    ours, own = (fmean(found.values()) if found else None for found in (values, dense))
     printed_dense = cell_named(cell.baseline) if cell.baseline else cell
     theirs = _share(cell.published.get(metric), printed_dense.published.get(metric))
-    if cell.table == 0 and cell.baseline is None and cell.method != "dense":
-        ours = None  # a cell of one's own may name no dense model
-    return {"recovery": ours, "published_recovery": theirs}
+    return {"recovery": _share(ours, own), "published_recovery": theirs, "dense": own}
 
 
 def _share(value: float | None, dense: float | None) -> float | None:
@@ -146,6 +154,8 @@ def _reason(
 
 def _notes(plan: CellView, outcome: CellOutcome) -> list[str]:
     notes = [plan.comparison] if plan.comparison else []
+    if plan.cell.table and plan.cell.settings:
+        notes.append(f"with {' '.join(plan.cell.settings)}, not as published")
     finished = len(outcome.values) + len(outcome.diverged)
     if finished and finished < len(plan.finals):
         notes.append(f"{finished} of {len(plan.finals)} seeds are finished")
@@ -153,6 +163,10 @@ def _notes(plan: CellView, outcome: CellOutcome) -> list[str]:
         seeds = ", ".join(map(str, sorted(outcome.diverged)))
         reasons = {(r.get("evidence") or {}).get("reason", "") for r in outcome.results} - {""}
         notes.append("; ".join([f"did not converge with seed {seeds}", *sorted(reasons)]))
+    share, asked = outcome.measured_sparsity, plan.cell.sparsity
+    if share is not None and not as_asked_for(share, asked):
+        found = f"{100 * share:.1f} % of the prunable weights are zero"
+        notes.append(f"{found}; {100 * asked:g} % was asked for")
     notes += sorted({r["remark"] for r in outcome.results if r.get("remark")})
     if plan.assumed:
         notes.append("assumed, since no source says: " + ", ".join(sorted(plan.assumed)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,10 @@ from ..catalogue.cell import TASKS, method_label, metric_named, primary_metric, 
 from .cells import CellEntry
 from .figures import Figure, Panel, mark, panel
 from .groups import Groups, methods, short, title
+from .one_shot import Points, Setting
 from .traces import Traces
+
+_DASHES = ("-", "--", ":", "-.")
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,32 +27,53 @@ def one_shot(traces: Traces) -> Figure:
     for curve, lines in traces.one_shot.items():
         if all(len(points) < 3 for points in lines.values()):
             continue  # the dense model and one level: no curve
-        drawn |= dict.fromkeys(lines)
+        drawn |= dict.fromkeys(line.method for line in lines)
 
-        def draw(axes: Axes, lines: Mapping[str, Mapping[float, float]] = lines) -> None:
-            for method, points in lines.items():
+        def draw(axes: Axes, lines: Mapping[Setting, Points] = lines) -> None:
+            dashes = _dashes(lines)
+            for line, points in lines.items():
                 xy = sorted((100 * level, y) for level, y in points.items())
-                style = mark(method)
-                axes.plot(*zip(*xy, strict=True), color=style.colour, marker=style.marker)
+                style = mark(line.method)
+                axes.plot(
+                    *zip(*xy, strict=True),
+                    color=style.colour,
+                    marker=style.marker,
+                    linestyle=dashes[line],
+                    label=line.said,
+                )
+            if any(line.said for line in lines):
+                told = [drawn for drawn in axes.lines if not str(drawn.get_label()).startswith("_")]
+                axes.legend(handles=told, frameon=False, fontsize=6, loc="lower left")
             axes.set_xlabel("% of weights pruned at once", labelpad=2)
             axes.grid()
 
         task, model, pattern, _ = curve
         metric = metric_named(primary_metric(task)).label if task in TASKS else ""
         text = "; ".join(
-            f"{method_label(m)} "
-            + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y in sorted(p.items()))
-            for m, p in lines.items()
+            f"{f'{method_label(line.method)} {line.said}'.strip()} "
+            + ", ".join(f"{y:.1f} at {100 * x:g} %" for x, y in sorted(points.items()))
+            for line, points in lines.items()
         )
         heading = f"{task_label(task)}, {model.replace('_', ' ')}, {pattern}: {metric}"
         panels.append(panel(f"o{len(panels)}", heading, text, draw))
     return Figure(
         "one-shot",
         "One-shot curves",
-        "Pruned at once and not trained afterwards; every such stage in the store.",
+        "Pruned at once and not trained afterwards; every such stage in the store. Dashes tell "
+        "settings of one method apart.",
         panels,
         list(drawn),
     )
+
+
+def _dashes(lines: Iterable[Setting]) -> dict[Setting, str]:
+    """A method's first line is drawn through."""
+    counts: Counter[str] = Counter()
+    found = {}
+    for line in lines:
+        found[line] = _DASHES[counts[line.method] % len(_DASHES)]
+        counts[line.method] += 1
+    return found
 
 
 def by_layer(groups: Groups, traces: Traces) -> Figure:

@@ -9,7 +9,7 @@ from typing import Any
 from ..catalogue.cell import method_label, metric_named, primary_metric
 from ..catalogue.layouts import Layout, Slot, layouts
 from ..catalogue.tables import cell_named
-from . import inference_words, words
+from . import inference_words, neighbour_words, words
 from .fairness import fairness
 from .figures import INK, mark
 from .links import RunLink, no_run
@@ -38,7 +38,7 @@ def html(report: Mapping[str, Any], traces: Traces | None = None, run: RunLink =
     )
     engine.globals.update(words=words, INK=INK, mark_of=mark, run=run)
     engine.globals.update(metric_named=metric_named, method_label=method_label)
-    engine.globals["inference_words"] = inference_words
+    engine.globals.update(inference_words=inference_words, neighbour_words=neighbour_words)
     engine.globals["parts"] = engine.get_template("parts.html.j2").module
     entries = {entry["id"]: entry for entry in report["cells"]}
     tables = {entry["table"] for entry in report["cells"]}

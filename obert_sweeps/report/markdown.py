@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..catalogue.layouts import layouts
-from . import inference_words, words
+from . import inference_words, neighbour_words, words
 from .effort import QUANTITIES
 from .fairness import fairness
 
@@ -63,7 +63,7 @@ def _remarks(entries: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _neighbours(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    table = _table(words.NEIGHBOUR, map(words.neighbour, rows))
+    table = _table(neighbour_words.HEAD, map(neighbour_words.cells, rows))
     return ["## Beside them in this store", "", *table] if rows else []
 
 

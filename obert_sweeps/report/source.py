@@ -10,8 +10,9 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from ..ancestry import with_ancestors
-from ..catalogue.cell import Cell
+from ..catalogue.cell import Cell, primary_metric
 from ..schema import Stage
+from .means import mean_of_known
 
 
 class CellView(Protocol):
@@ -41,7 +42,9 @@ class PlanView(Protocol):
 
 
 class StoreView(Protocol):
-    """A stage's result.json, and its failure.json; None where there is none."""
+    """A stage's stage.json, result.json and failure.json; None where there is none."""
+
+    def stage(self, stage_id: str) -> dict[str, Any] | None: ...
 
     def result(self, stage_id: str) -> dict[str, Any] | None: ...
 
@@ -57,11 +60,18 @@ class CellOutcome:
     failures: dict[int, dict[str, Any]] = field(default_factory=dict)  # seed -> failure.json
     final_values: dict[int, dict[str, float]] = field(default_factory=dict)  # of the last epoch
     results: list[dict[str, Any]] = field(default_factory=list)
+    dense: dict[int, float] = field(default_factory=dict)
+    """Of a cell of one's own: seed -> primary metric of the dense model that went into it."""
 
     @property
     def finished(self) -> bool:
         """With at least one seed, converged or not."""
         return bool(self.values or self.diverged)
+
+    @property
+    def measured_sparsity(self) -> float | None:
+        """Share of the prunable weights that is zero, 0..1, over the seeds that say it."""
+        return mean_of_known(map(measured_sparsity, self.results))[0]
 
     def of(self, metric: str) -> dict[int, float]:
         """Seed -> value, for the converged seeds that have this metric."""
@@ -91,10 +101,15 @@ def dense_stages(cell: CellView, plan: PlanView) -> list[str]:
         return []
     found: dict[str, None] = {}
     for stage in (plan.stages[i] for i in cell.stages if i in plan.stages):
-        tags = (stage.tags.get("task"), stage.tags.get("sparsity"))
-        if tags == (cell.cell.task, "dense") and "training" in stage.recipe:
+        if is_dense_model(stage.tags, stage.recipe, cell.cell.task):
             found |= dict.fromkeys(ancestors(stage.id, plan.stages))
     return list(found)
+
+
+def is_dense_model(tags: Mapping[str, str], recipe: Mapping[str, Any], task: str) -> bool:
+    """Whether a stage trains on the task and nothing pruned has gone into it."""
+    said = (tags.get("task"), tags.get("sparsity"))
+    return said == (task, "dense") and "training" in recipe
 
 
 def of_own_seeds(values: Mapping[int, float], cell: CellView, dense: CellView) -> dict[int, float]:
@@ -118,6 +133,8 @@ def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
     """Read a cell's final stages; a seed without a result has failed if any of its stages has."""
     outcome = CellOutcome()
     for seed, final in cell.finals.items():
+        if not cell.cell.table and (score := _dense_score(cell.cell, final, plan, store)):
+            outcome.dense[seed] = score
         result = store.result(final)
         if result is None:
             for stage_id in ancestors(final, plan.stages):
@@ -134,6 +151,24 @@ def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
     return outcome
 
 
+def _dense_score(cell: Cell, final: str, plan: PlanView, store: StoreView) -> float | None:
+    made_of = [plan.stages[i] for i in ancestors(final, plan.stages) if i in plan.stages]
+    dense = [s.id for s in made_of if is_dense_model(s.tags, s.recipe, cell.task)]
+    result = store.result(dense[-1]) if dense else None
+    return _finite((result or {}).get("metrics")).get(primary_metric(cell.task))
+
+
+def measured_sparsity(result: Mapping[str, Any]) -> float | None:
+    """Of a stage's result; None where no weights were counted."""
+    sparsity = result.get("sparsity") or {}
+    return float(sparsity["overall"]) if sparsity.get("layers") else None
+
+
+def as_asked_for(share: float | None, asked: float) -> bool:
+    """Whether a measured sparsity, if known, is the target but for a tenth of a per cent."""
+    return share is None or abs(share - asked) <= 0.0005
+
+
 def _finite(metrics: Mapping[str, Any] | None) -> dict[str, float]:
     return {
         name: float(value)
@@ -146,5 +181,6 @@ class Once:
     """A store that reads each file once: cells share stages, and a report asks for them again."""
 
     def __init__(self, store: StoreView) -> None:
+        self.stage = cache(store.stage)
         self.result = cache(store.result)
         self.failure = cache(store.failure)

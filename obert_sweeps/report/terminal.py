@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue.layouts import layouts
-from . import words
+from . import neighbour_words, words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -77,9 +77,9 @@ def _cells(entries: list[Any], number: int, title: str) -> Table:
 
 
 def _neighbours(rows: list[Any]) -> Table:
-    table = _table("Beside them in this store", *((name, "left") for name in words.NEIGHBOUR))
+    table = _table("Beside them in this store", *((name, "left") for name in neighbour_words.HEAD))
     for row in rows:
-        name, *others = words.neighbour(row)
+        name, *others = neighbour_words.cells(row)
         table.add_row(_text(name, "bold" if row["selected"] else ""), *others)
     return table
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any, Protocol
 
 from ..catalogue.cell import primary_metric
 from ..schema import Stage
-from .source import PlanView, StoreView, own_stages
+from .one_shot import Curve, Points, Setting, StagesView, one_shot_curves
+from .source import PlanView, own_stages
 
 POINTS = 150  # of a curve; a paper-scale stage has thousands of records
 
 Line = list[tuple[float, float]]
-Curve = tuple[str, str, str, str]  # task, model, pattern, stage it starts from
 
 
 class Folder(Protocol):
@@ -26,10 +25,8 @@ class Folder(Protocol):
     def last_record(self) -> dict[str, Any] | None: ...
 
 
-class FolderView(StoreView, Protocol):
+class FolderView(StagesView, Protocol):
     def folder(self, stage_id: str) -> Folder: ...
-
-    def ids(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Traces:
     curves: dict[str, dict[str, Line]] = field(default_factory=dict)
     layers: dict[str, dict[str, float]] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
-    one_shot: dict[Curve, dict[str, dict[float, float]]] = field(default_factory=dict)
+    one_shot: dict[Curve, dict[Setting, Points]] = field(default_factory=dict)
 
 
 def read_traces(plan: PlanView, store: FolderView) -> Traces:
@@ -134,44 +131,3 @@ def _span(stage: Stage, store: FolderView) -> Span | None:
     resumed = seconds > end - start + 1.0
     host = str((result.get("environment") or {}).get("host") or "?")
     return Span(stage.id, stage.name, stage.role_group, host, start, end, resumed)
-
-
-def one_shot_curves(store: FolderView) -> dict[Curve, dict[str, dict[float, float]]]:
-    """Method -> level -> score, for stages that prune and do not train; level 0 is the dense model.
-
-    A curve's stages start from the same model; scores are means over seeds.
-    """
-    found: dict[Curve, dict[str, dict[float, list[float]]]] = {}
-    for stage_id in store.ids():
-        stage = store.folder(stage_id).read_json("stage.json")
-        if not isinstance(stage, dict) or not _prunes_at_once(stage["recipe"]):
-            continue
-        if (result := store.result(stage_id)) is None:
-            continue
-        recipe, start = stage["recipe"], stage["parents"].get("start")
-        task = recipe["task"]["name"]
-        score = (result.get("metrics") or {}).get(primary_metric(task))
-        if start is None or score is None:
-            continue
-        curve = (task, recipe["model"]["name"], recipe["sparsity"]["pattern"], start)
-        points = found.setdefault(curve, {}).setdefault(stage["tags"]["method"], {})
-        points.setdefault(float(recipe["sparsity"]["level"]), []).append(float(score))
-    return {
-        curve: {
-            method: _dense_point(curve, store) | {x: fmean(y) for x, y in points.items()}
-            for method, points in lines.items()
-        }
-        for curve, lines in found.items()
-    }
-
-
-def _prunes_at_once(recipe: Mapping[str, Any]) -> bool:
-    training = recipe.get("training") or {}
-    level = (recipe.get("sparsity") or {}).get("level") or 0.0
-    return level > 0 and training.get("epochs") == 0 and training.get("pruning") is not None
-
-
-def _dense_point(curve: Curve, store: FolderView) -> dict[float, float]:
-    metrics = (store.result(curve[3]) or {}).get("metrics") or {}
-    score = metrics.get(primary_metric(curve[0]))
-    return {} if score is None else {0.0: float(score)}

@@ -50,9 +50,11 @@ def share(value: float | None) -> str:
 
 
 def recovery(entry: Mapping[str, Any]) -> str:
-    """Ours (the document's)."""
+    """Ours (the document's); of a cell of one's own with what it is a share of: 83.8% of 97.00."""
     if entry["recovery"] is None and entry["published_recovery"] is None:
         return ""
+    if entry["table"] == 0:
+        return f"{share(entry['recovery'])} of {entry['dense']:.2f}"
     return f"{share(entry['recovery'])} ({share(entry['published_recovery'])})"
 
 
@@ -64,21 +66,6 @@ def mean_recovery(row: Mapping[str, Any]) -> str:
         return share(mean) + some
 
     return f"{one(*row['recovery'])} ({one(*row['published_recovery'])})"
-
-
-NEIGHBOUR = ("cell", "with", "% pruned", "measured", "of its dense model", "seeds")
-
-
-def neighbour(row: Mapping[str, Any]) -> list[str]:
-    """A cell beside one's own, in the order of `NEIGHBOUR`."""
-    return [
-        row["id"],
-        " ".join(row["settings"]),
-        f"{100 * row['sparsity']:g}",
-        scores(row),
-        share(row["recovery"]),
-        str(len(row["seeds"])),
-    ]
 
 
 def method(row: Mapping[str, Any]) -> str:
@@ -101,19 +88,16 @@ def rank(entry: Mapping[str, Any]) -> str:
 def measured(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
     """Means, with the deviation over seeds where there is one: 88.51±0.12 / 81.40±0.20."""
     names = [m for m in (metrics or _shown(entry)) if m in entry["measured"]]
-    parts = []
-    for name in names:
-        sd, unit = entry["sd"].get(name), metric_named(name).unit
-        parts.append(f"{entry['measured'][name]:.2f}" + (f"±{sd:.2f}" if sd else "") + unit)
-    text = " / ".join(parts)
+    text = " / ".join(with_deviation(entry, name) + metric_named(name).unit for name in names)
     if entry["seeds"] and entry["diverged"] == entry["seeds"]:
         return f"does not converge ({text})" if text else "does not converge"
     return text or "–"
 
 
-def scores(row: Mapping[str, Any]) -> str:
-    """Of a neighbour: 88.51 / 81.40."""
-    return " / ".join(f"{value:.2f}" for value in row["measured"].values()) or "does not converge"
+def with_deviation(entry: Mapping[str, Any], metric: str) -> str:
+    """A mean, with the deviation over seeds where there is one: 88.51±0.12."""
+    sd = entry["sd"].get(metric)
+    return f"{entry['measured'][metric]:.2f}" + (f"±{sd:.2f}" if sd else "")
 
 
 def published(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:

@@ -34,6 +34,9 @@ class FakeSweep:
     reads: list[str] = field(default_factory=list)
     comparison: str = "as published"
 
+    def stage(self, stage_id: str) -> dict[str, Any] | None:
+        return self.stages[stage_id].as_dict() if stage_id in self.stages else None
+
     def result(self, stage_id: str) -> dict[str, Any] | None:
         self.reads.append(stage_id)
         return self.results.get(stage_id)

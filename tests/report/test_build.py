@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from report.fake_sweep import FakeCellPlan, sweep
@@ -186,6 +187,18 @@ def test_only_selected_cells_are_reported_and_the_baseline_may_be_another():
     assert {claim["verdict"] for claim in report["claims"] if "stsb" in claim["id"]} == {
         "undecided"
     }
+
+
+def test_a_cell_that_was_changed_says_so():
+    fake = sweep()
+    fake.finish_as_published(SMALL)
+    changed = fake.cells["t5/sst2/bert_base/obert/90"]
+    changed.cell = replace(changed.cell, settings=("method.damp=0.1",))
+    changed.stand_in = True
+    cells = by_id(build(fake, fake))
+    assert cells[changed.cell.id]["verdict"] == "stand_in"
+    assert cells[changed.cell.id]["notes"] == ["with method.damp=0.1, not as published"]
+    assert sum("not as published" in note for e in cells.values() for note in e["notes"]) == 1
 
 
 def test_a_cell_of_ones_own_has_nothing_to_compare_with():

@@ -11,6 +11,7 @@ from report.fake_sweep import sweep
 from obert_sweeps.report.build import build
 from obert_sweeps.report.fairness import fairness
 from obert_sweeps.report.figures import GRID, INK, panel
+from obert_sweeps.report.one_shot import Setting
 from obert_sweeps.report.plots import figures
 from obert_sweeps.report.traces import Traces
 
@@ -36,7 +37,10 @@ def drawn(report):
             },
         },
         one_shot={
-            ("sst2", "bert_base", "unstructured", "x"): {"obert": {0.0: 92, 0.5: 91, 0.8: 70}}
+            ("sst2", "bert_base", "unstructured", "x"): {
+                Setting("obert"): {0.0: 92, 0.5: 91, 0.8: 70},
+                Setting("obert", "method.damp=0.1"): {0.0: 92, 0.5: 81, 0.8: 60},
+            }
         },
     )
     return {figure.id: figure for figure in figures(report, traces)}
@@ -55,7 +59,8 @@ def test_there_is_a_figure_for_each_question(drawn):
 
 
 def test_a_curve_needs_more_than_one_level(report):
-    traces = Traces(one_shot={("sst2", "bert_base", "2of4", "x"): {"obert": {0.0: 92, 0.5: 80}}})
+    lines = {Setting("obert"): {0.0: 92, 0.5: 80}}
+    traces = Traces(one_shot={("sst2", "bert_base", "2of4", "x"): lines})
     assert "one-shot" not in {figure.id for figure in figures(report, traces)}
 
 
@@ -63,6 +68,8 @@ def test_panels_say_in_words_what_they_show(drawn):
     (layer,) = drawn["by-layer"].panels
     assert "oBERT 90 from 85 to 95 %" in name_of(layer)
     assert "PLATON 90 from 80 to 90 %" in name_of(layer)  # although it prunes a matrix more
+    (once,) = drawn["one-shot"].panels
+    assert "oBERT method.damp=0.1 92.0 at 0 %, 81.0 at 50 %" in name_of(once)
     (score,) = drawn["scores"].panels
     assert "oBERT ends at 92" in name_of(score)
     cola = next(p for p in drawn["against-sparsity"].panels if "CoLA" in p.title)

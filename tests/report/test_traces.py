@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from report.fake_sweep import FakeCellPlan, FakeSweep
 
 from obert_sweeps.catalogue.tables import cell_named
+from obert_sweeps.report.one_shot import Setting
 from obert_sweeps.report.timeline import timeline
 from obert_sweeps.report.traces import POINTS, Span, read_traces, records
 from obert_sweeps.schema import Stage
@@ -123,20 +125,42 @@ def test_one_shot_curves_hold_what_prunes_and_does_not_train(swept):
     write(store, plan.stages["dense"], metrics={"accuracy": 92.0})
     for name, method, level, value, epochs in (
         ("a", "obert", 0.5, 90.0, 0.0),
-        ("b", "obert", 0.5, 91.0, 0.0),  # another seed
+        ("b", "obert", 0.5, 91.0, 0.0),
         ("c", "obert", 0.8, 80.0, 0.0),
         ("d", "magnitude", 0.5, 70.0, 0.0),
         ("e", "obert", 0.6, 91.5, 1.0),  # trains
         ("f", "dense", 0.0, 92.0, 0.0),  # only evaluates
     ):
         one = stage(name, {"start": "dense"}, method=method, epochs=epochs, level=level)
-        write(store, one, metrics={"accuracy": value})
+        write(store, replace(one, seed=2 if name == "b" else 1), metrics={"accuracy": value})
     found = read_traces(plan, store).one_shot
     assert found == {
         ("sst2", "bert_base", "unstructured", "dense"): {
-            "obert": {0.0: 92.0, 0.5: 90.5, 0.8: 80.0},
-            "magnitude": {0.0: 92.0, 0.5: 70.0},
+            Setting("obert"): {0.0: 92.0, 0.5: 90.5, 0.8: 80.0},
+            Setting("magnitude"): {0.0: 92.0, 0.5: 70.0},
         }
+    }
+
+
+def test_one_shot_curves_of_one_method_with_other_settings_are_other_lines(swept):
+    plan, store = swept
+    write(store, plan.stages["dense"], metrics={"accuracy": 92.0})
+    for name, damp, seed, value in (
+        ("a", 1e-7, 1, 90.0),
+        ("b", 1e-7, 2, 91.0),
+        ("c", 0.1, 1, 60.0),
+        ("d", 0.1, 2, 61.0),
+    ):
+        one = replace(stage(name, {"start": "dense"}, epochs=0.0, level=0.5), seed=seed)
+        one.recipe["method"] = {"damp": damp, "num_grads": 64}
+        write(store, one, metrics={"accuracy": value})
+    one = stage("e", {"start": "dense"}, method="magnitude", epochs=0.0, level=0.5)
+    write(store, one, metrics={"accuracy": 70.0})
+    (lines,) = read_traces(plan, store).one_shot.values()
+    assert lines == {
+        Setting("obert", "method.damp=1e-07"): {0.0: 92.0, 0.5: 90.5},
+        Setting("obert", "method.damp=0.1"): {0.0: 92.0, 0.5: 60.5},
+        Setting("magnitude"): {0.0: 92.0, 0.5: 70.0},
     }
 
 
