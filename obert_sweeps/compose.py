@@ -7,6 +7,7 @@ method, the preset, the user's overrides, the budget.
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,18 @@ class Composer:
         self.leaf_overrides = self.loaded.leaf_overrides
         self.leaves = self.loaded.leaves
         self.preset = to_plain(self.request.preset)
+        # Hundreds of chains are made of a few dozen leaves and links, and merging them is slow.
+        self._leaves: dict[str, dict[str, Any]] = {}
+        self._links: dict[str, dict[str, AnyLink]] = {}
 
     def leaf(self, group: str, name: str, between: dict[str, Any] | None = None) -> dict[str, Any]:
         """A leaf's keys after the schedule's (`between`), the preset's and the user's word."""
+        key = json.dumps([group, name, between], sort_keys=True)
+        if key not in self._leaves:
+            self._leaves[key] = self._merged_leaf(group, name, between)
+        return copy.deepcopy(self._leaves[key])
+
+    def _merged_leaf(self, group: str, name: str, between: dict[str, Any] | None) -> dict[str, Any]:
         if name not in self.leaves[group]:
             raise RequestError(
                 f"there is no {group} '{name}'. Known: {', '.join(sorted(self.leaves[group]))}."
@@ -80,9 +90,22 @@ class Composer:
         if self.choices.get("schedule") == schedule:
             name = schedule
         leaf = self.leaf("schedule", name)
+        if name not in self._links:
+            said = self.choices.get("schedule") == schedule
+            self._links[name] = self._merged_links(name, leaf["stages"], said)
+        links = copy.deepcopy(self._links[name])
+        assumed = {k: v for k, v in leaf["assumed"].items() if k.split(".")[0] in links}
+        target = 0.0 if cell.pattern == "dense" else self.sparsity_of(cell)["level"]
+        notes = {"schedule": name, "source": leaf["source"], "assumed": assumed}
+        notes |= {"not_taken": leaf["not_taken"]} if leaf.get("not_taken") else {}
+        chain = in_rounds(links, target)
+        return at_equal_budget(chain, self.equal_budget()) if equal else chain, notes
+
+    def _merged_links(self, name: str, stages: dict[str, Any], said: bool) -> dict[str, AnyLink]:
+        """The links of schedule `name` by role; `said`: the user's word on it counts."""
         overlay = self.preset["stages"]
         links: dict[str, AnyLink] = {}
-        for role, stage in leaf["stages"].items():
+        for role, stage in stages.items():
             node = OmegaConf.structured(_empty(stage, f"schedule '{name}', stage '{role}'"))
             node = strict_merge(node, stage, f"schedule '{name}', stage '{role}'")
             every = ["*"] if stage.get("kind", "train") == "train" else []
@@ -90,15 +113,10 @@ class Composer:
                 if overlay.get(key):
                     node = strict_merge(node, overlay[key], f"preset.stages.{key}")
                     self.touched.add(f"preset.stages.{key}")
-            if self.choices.get("schedule") == schedule:  # the user's word is the last
+            if said:  # the user's word is the last
                 node = self._restate(node, role)
             links[role] = OmegaConf.to_object(node)  # type: ignore[assignment]
-        assumed = {k: v for k, v in leaf["assumed"].items() if k.split(".")[0] in links}
-        target = 0.0 if cell.pattern == "dense" else self.sparsity_of(cell)["level"]
-        notes = {"schedule": name, "source": leaf["source"], "assumed": assumed}
-        notes |= {"not_taken": leaf["not_taken"]} if leaf.get("not_taken") else {}
-        chain = in_rounds(links, target)
-        return at_equal_budget(chain, self.equal_budget()) if equal else chain, notes
+        return links
 
     def equal_budget(self) -> EqualBudget:
         budget = EqualBudget(**self.preset["equal_budget"])
