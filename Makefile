@@ -20,8 +20,8 @@ $(READY): pyproject.toml constraints.txt
 demo: setup  ## all 69 cells, small, on generated data; then the report
 	@$(BIN)/obert-sweeps run preset=demo
 
-test: setup  ## the tests, without the slow ones
-	@$(BIN)/python -m pytest
+test: setup  ## the tests, without the slow ones (up to four processes)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: setup  ## style, format and the arrows between modules
 	@$(BIN)/ruff check .
