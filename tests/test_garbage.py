@@ -48,6 +48,7 @@ def plan_of(stages: list[Stage], finals: set[str], blocked: bool = False) -> Any
         stages={s.id: s for s in stages},
         cells={"c": cell},
         selected=lambda: [cell],
+        blocked=lambda: [],
         wanted=lambda: stages,
         preset="demo",
         seeds=[1],

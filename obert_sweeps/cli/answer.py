@@ -36,6 +36,12 @@ def by_reason(blocked: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return found
 
 
+def tell_blocked(blocked: Iterable[tuple[str, str]]) -> None:
+    """Cells that cannot run, as (reason, cell), beside an answer that does not list them."""
+    for reason, cells in by_reason(blocked).items():
+        notice(f"blocked, {len(cells)} cells: {reason}")
+
+
 def console() -> Console:
     """For the answer. Wide where stdout is no terminal, so that nothing is cut in a file."""
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)

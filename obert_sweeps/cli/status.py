@@ -22,8 +22,9 @@ EVALUATIONS = 8  # the last ones
 def main(loaded: Loaded) -> int:
     store = store_of(loaded)
     if loaded.request.stage is not None:
-        answer(loaded, one_stage(store, store.id_of(str(loaded.request.stage))), show_stage)
-        return 0
+        one = one_stage(store, store.id_of(str(loaded.request.stage)))
+        answer(loaded, one, show_stage)
+        return 1 if one["state"] == "failed" else 0
     plan = make_plan(loaded)
     document = describe(plan, store)
     answer(loaded, document, show)

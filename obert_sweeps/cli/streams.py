@@ -50,7 +50,7 @@ def patient() -> Iterator[Patient]:
     """stdout and stderr are patient within, and all that was written is out afterwards."""
     before = sys.stdout, sys.stderr
     out, err = Patient(sys.stdout), Patient(sys.stderr)
-    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    sys.stdout, sys.stderr = out, err
     try:
         yield out
     finally:
