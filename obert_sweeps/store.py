@@ -134,12 +134,15 @@ class Store:
                     ) from held
             yield
 
-    def check_writable(self) -> None:
-        """Raises RequestError if nothing can be written here. Leaves nothing behind."""
+    def check_writable(self, verb: str = "run") -> None:
+        """Raises RequestError if nothing can be written here: `verb` with another store can do.
+
+        Leaves nothing behind.
+        """
         try:
             self.place.check_writable()
         except OSError as error:
             raise RequestError(
                 f"the store {self.address} cannot be written: {error.strerror or error}. "
-                "Name a folder that can be, for example: obert-sweeps run store=$HOME/runs"
+                f"Name a folder that can be, for example: obert-sweeps {verb} store=$HOME/runs"
             ) from error

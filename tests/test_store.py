@@ -245,5 +245,5 @@ def test_an_unwritable_root_says_what_to_type(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file" / "runs", Path("/proc/nothing/here")):
-        with pytest.raises(RequestError, match=r"store=\$HOME/runs"):
-            Store(str(root)).check_writable()
+        with pytest.raises(RequestError, match=r"obert-sweeps sync store=\$HOME/runs"):
+            Store(str(root)).check_writable("sync")

@@ -10,7 +10,7 @@ from ..plan import Plan, make_plan
 from ..request import Loaded
 from ..schema import Stage
 from ..store import StageFolder, Store
-from .answer import answer
+from .answer import answer, typed
 from .beside import other_cells, other_stages, request_of
 from .settings import store_of
 from .status_view import show, show_stage
@@ -161,6 +161,6 @@ def one_stage(store: Store, stage_id: str) -> dict[str, Any]:
         "recipe": stage.get("recipe", {}),
         "seed": stage.get("seed"),
         "log_tail": folder.log_tail(LOG_LINES),
-        "replay": f"obert-sweeps replay stage={stage_id[:8]} store={store.address}",
+        "replay": f"obert-sweeps replay stage={stage_id[:8]} {typed('store', store.address)}",
         "read_at": time.time(),
     }
