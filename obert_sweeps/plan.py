@@ -50,6 +50,10 @@ class Plan:
     def selected(self) -> list[CellPlan]:
         return [c for c in self.cells.values() if c.selected]
 
+    def blocked(self) -> list[tuple[str, str]]:
+        """Why selected cells cannot run, each with the cell."""
+        return [(c.blocked, c.cell.id) for c in self.selected() if c.blocked]
+
     def wanted(self) -> list[Stage]:
         """The stages of the selected cells, parents first."""
         ids = {i for c in self.selected() for i in c.stages}
@@ -59,16 +63,16 @@ class Plan:
 def make_plan(loaded: Loaded) -> Plan:
     """Plan a request.
 
-    Raises RequestError when the request is wrong: no cell matches, an override touches no stage,
-    data or checkpoints are broken, every selected cell is blocked for want of them, a stage cannot
-    be trained as its recipe says, the pruning steps do not fit the training, or a cell of one's own
-    would not be the model that it is called.
+    A cell whose data or checkpoints are not at hand is blocked. Raises RequestError when the
+    request is wrong: no cell matches, an override touches no stage, data or checkpoints are broken,
+    a stage cannot be trained as its recipe says, the pruning steps do not fit the training, or a
+    cell of one's own would not be the model that it is called.
     """
     chosen, chains, seeds = select(loaded), Chains(loaded), _seeds(loaded.request)
     cells = {c.id: _cell(c, chains, seeds, selected=True) for c in chosen}
     _refuse_unpruned(cells.values(), chains)
-    _refuse_if_nothing_can_run(cells)
-    refuse_untouched(loaded, chains.composer.touched)
+    if not all(c.blocked for c in cells.values()):  # of blocked cells it is not known what touches
+        refuse_untouched(loaded, chains.composer.touched)
     for cell in chosen:  # the dense models that recoveries are taken against, run or not
         if cell.baseline and cell.baseline not in cells:
             baseline = cell_named(cell.baseline)
@@ -147,9 +151,3 @@ def _refuse_unpruned(cells: Iterable[CellPlan], chains: Chains) -> None:
                 f" '{planned.cell.schedule}' prunes. Use one that does, such as schedule=oneshot,"
                 " or method=dense without a sparsity."
             )
-
-
-def _refuse_if_nothing_can_run(cells: dict[str, CellPlan]) -> None:
-    reasons = [c.blocked for c in cells.values()]
-    if all(reasons):
-        raise RequestError(f"nothing can run: {reasons[0]}")

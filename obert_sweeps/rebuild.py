@@ -95,7 +95,7 @@ def _report(store: Store, rebuilder: Rebuilder) -> Iterator[Step]:
 
 def ended(folder: StageFolder) -> dict[str, Any]:
     """How a stage that nobody works on has ended, as its tracker was told it."""
-    result = folder.read_json("result.json")
+    result = folder.result()
     if isinstance(result, dict):
         return result
     failure = folder.read_json("failure.json")

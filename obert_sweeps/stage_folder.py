@@ -69,6 +69,12 @@ class StageFolder:
     def read_json(self, name: str) -> Any | None:
         return read_json(self.place, name)
 
+    def result(self) -> dict[str, Any] | None:
+        """What the stage came to; None if it is not finished, or what is there is no result."""
+        result = self.read_json("result.json")
+        whole = isinstance(result, dict) and {"status", "metrics"} <= result.keys()
+        return result if whole else None
+
     def remove(self, name: str) -> None:
         self.place.remove(name)
 

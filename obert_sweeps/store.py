@@ -19,11 +19,12 @@ from typing import Any
 
 from .lease import Held, Lease, LeaseLost, LeaseState, LeaseWatch
 from .place import place_at
-from .schema import RequestError
+from .schema import RequestError, Stage
 from .stage_folder import StageFolder, json_bytes, read_json
 
 __all__ = ["Held", "Lease", "LeaseLost", "LeaseState", "StageFolder", "Store"]
 
+_LEAVE_A_MODEL = ("train", "export")  # kinds of stage
 _FEW = 10  # ids that a message names
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -56,8 +57,15 @@ class Store:
 
     def result(self, stage_id: str) -> dict[str, Any] | None:
         """What a finished stage came to; None if it is not finished."""
-        result = self.folder(stage_id).read_json("result.json")
-        return result if isinstance(result, dict) else None
+        return self.folder(stage_id).result()
+
+    def lacks_model(self, stage: Stage) -> bool:
+        """Is the model gone, freed or deleted by hand? A stage that diverged may have left none."""
+        folder = self.folder(stage.id)
+        if folder.freed("model"):
+            return True
+        result = folder.result() if stage.recipe.get("kind") in _LEAVE_A_MODEL else None
+        return result is not None and result["status"] == "done" and not folder.has_folder("model")
 
     def stage(self, stage_id: str) -> dict[str, Any] | None:
         """A stage's stage.json; None if it was never begun."""
@@ -126,12 +134,15 @@ class Store:
                     ) from held
             yield
 
-    def check_writable(self) -> None:
-        """Raises RequestError if nothing can be written here. Leaves nothing behind."""
+    def check_writable(self, verb: str = "run") -> None:
+        """Raises RequestError if nothing can be written here: `verb` with another store can do.
+
+        Leaves nothing behind.
+        """
         try:
             self.place.check_writable()
         except OSError as error:
             raise RequestError(
                 f"the store {self.address} cannot be written: {error.strerror or error}. "
-                "Name a folder that can be, for example: obert-sweeps run store=$HOME/runs"
+                f"Name a folder that can be, for example: obert-sweeps {verb} store=$HOME/runs"
             ) from error

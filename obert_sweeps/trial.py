@@ -47,11 +47,13 @@ def run_stage(
     store = Store(how.output or how.store)
     folder = store.folder(spec.id)
     try:
-        if (result := _finished(folder, how)) is not None:
+        if (result := _finished(spec, store, how)) is not None:
             return _outcome(result)
         with folder.lease(this_process()):
-            if (result := _finished(folder, how)) is not None:
+            if (result := _finished(spec, store, how)) is not None:
                 return _outcome(result)
+            if folder.read_json("result.json") is not None and folder.result() is None:
+                folder.log("result.json lacks status or metrics, so it does not count: run again")
             return _attempt(spec, how, folder, group, str(store.root))
     except Held as held:
         return {"id": spec.id, "status": "held", "reason": str(held)}
@@ -68,9 +70,9 @@ def _work(
     return inherited(spec, how) or KINDS[kind](spec, how, group, writer)
 
 
-def _finished(folder: StageFolder, how: Runtime) -> dict[str, Any] | None:
-    """The result of a stage that need not run; it must where its model is wanted, and was freed."""
-    return None if how.again or folder.freed("model") else folder.read_json("result.json")
+def _finished(spec: Stage, store: Store, how: Runtime) -> dict[str, Any] | None:
+    """The result of a stage that need not run; it must where its model is wanted, and gone."""
+    return None if how.again or store.lacks_model(spec) else store.result(spec.id)
 
 
 def _outcome(result: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from tiny_stage import one_shot, run, runtime, stage, weights
 
 from obert_sweeps import sweep
 from obert_sweeps.cli import door
+from obert_sweeps.place import FolderPlace
+from obert_sweeps.place.base import cannot_write
 from obert_sweeps.schema import Interrupted, RequestError, Runtime, Stage
 from obert_sweeps.store import Store
 from obert_sweeps.sweep.events import Event
@@ -130,3 +133,35 @@ def test_an_interruption_on_a_full_disk_is_still_one(disk: Path, monkeypatch: An
     monkeypatch.setattr("obert_sweeps.stage.train.train", fault)
     with pytest.raises(Interrupted):
         run_stage(one_shot(), runtime(root))
+
+
+def test_a_library_that_finds_the_disk_full_is_understood_where_a_little_is_left(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    def save(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Error: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("obert_sweeps.stage.train.save", save)
+    reason = run_stage(stage("dense"), runtime(tmp_path))["reason"]
+    assert reason.startswith("the store cannot be written: No space left") and "gc" in reason
+
+
+@pytest.mark.parametrize("verb", ["status", "plan", "report", "gc", "doctor"])
+def test_what_may_not_be_read_is_named(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(str(tmp_path)).folder("dense").write_json("result.json", {})
+
+    def read(place: FolderPlace, name: str, last: int | None = None) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(place.path / name))
+
+    monkeypatch.setattr(FolderPlace, "read", read)
+    assert door.main([verb, "cells=t5/sst2/bert_base/dense", f"store={tmp_path}"]) == 1
+    told = capsys.readouterr()
+    text = " ".join((told.out + told.err).split())
+    assert "Permission denied" in text and "chmod" in text and "Traceback" not in text
+
+
+def test_a_fault_without_a_file_names_none() -> None:
+    told = cannot_write(OSError(errno.ENOSPC, "No space left on device"))
+    assert told is not None and "None" not in told and "cannot be written" in told

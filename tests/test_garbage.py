@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +49,7 @@ def plan_of(stages: list[Stage], finals: set[str], blocked: bool = False) -> Any
         stages={s.id: s for s in stages},
         cells={"c": cell},
         selected=lambda: [cell],
+        blocked=lambda: [],
         wanted=lambda: stages,
         preset="demo",
         seeds=[1],
@@ -169,6 +171,25 @@ def test_a_freed_model_is_made_again_when_a_new_stage_needs_it(tmp_path: Path) -
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert store.result("dense")["metrics"] == result["metrics"]  # type: ignore[index]
     assert not (tmp_path / "stages/dense/model.freed").exists()
+
+
+def test_a_model_deleted_by_hand_is_made_again_when_a_new_stage_needs_it(tmp_path: Path) -> None:
+    dense, pruned = Stage.from_dict(stage("dense")), Stage.from_dict(one_shot())
+    assert run(tmp_path, [dense]) == [("started", "dense")]
+    shutil.rmtree(tmp_path / "stages/dense/model")
+    assert run(tmp_path, [dense]) == []  # nothing needs it
+    assert run(tmp_path, [dense, pruned]) == [("started", "dense"), ("started", "pruned")]
+    store = Store(str(tmp_path))
+    assert store.result("pruned") is not None and store.folder("dense").has_folder("model")
+
+
+def test_what_lacks_status_and_metrics_is_no_result_and_the_log_says_so(tmp_path: Path) -> None:
+    dense, store = Stage.from_dict(stage("dense")), Store(str(tmp_path))
+    store.folder("dense").write_json("result.json", {})
+    assert store.result("dense") is None and to_run([dense], store) == [dense]
+    assert run(tmp_path, [dense]) == [("started", "dense")]
+    assert "it does not count" in "\n".join(store.folder("dense").log_tail(50))
+    assert store.result("dense") is not None
 
 
 def test_a_replay_without_its_parents_model_is_refused(tmp_path: Path) -> None:

@@ -180,13 +180,17 @@ def test_a_stage_folder_keeps_its_promises(address: str) -> None:
         assert seen.checkpoints() == ["checkpoint-4", "checkpoint-9"]
         folder.rewind(2)
         folder.append({"step": 3})
-        folder.write_json("result.json", {"id": "s1", "status": "done"})
+        folder.write_json("result.json", {"id": "s1", "status": "done", "metrics": {}})
         folder.drop_checkpoints()
     store = Store(address)
     seen = store.folder("s1")
     assert [r["step"] for r in seen.records()] == [0, 1, 2, 3] and seen.checkpoints() == []
     assert [line.split(" ", 2)[2] for line in seen.log_tail(9)] == ["first", "second"]
-    assert store.ids() == ["s1"] and store.result("s1") == {"id": "s1", "status": "done"}
+    assert store.ids() == ["s1"] and store.result("s1") == {
+        "id": "s1",
+        "status": "done",
+        "metrics": {},
+    }
     store.write_cell({"id": "t5/sst2/dense", "seed": 3})
     assert Store(address).cells() == [{"id": "t5/sst2/dense", "seed": 3}]
 

@@ -37,8 +37,9 @@ def names(folder: StageFolder) -> list[str]:
 
 def test_result_is_there_or_not(store: Store, folder: StageFolder) -> None:
     assert store.result("s1") is None and store.ids() == []
-    folder.write_json("result.json", {"id": "s1", "metrics": {"f1": 88.5}})
-    assert store.result("s1") == {"id": "s1", "metrics": {"f1": 88.5}}
+    whole = {"id": "s1", "status": "done", "metrics": {"f1": 88.5}}
+    folder.write_json("result.json", whole)
+    assert store.result("s1") == whole
     assert store.ids() == ["s1"] and names(folder) == ["result.json"]
 
 
@@ -244,5 +245,5 @@ def test_an_unwritable_root_says_what_to_type(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file" / "runs", Path("/proc/nothing/here")):
-        with pytest.raises(RequestError, match=r"store=\$HOME/runs"):
-            Store(str(root)).check_writable()
+        with pytest.raises(RequestError, match=r"obert-sweeps sync store=\$HOME/runs"):
+            Store(str(root)).check_writable("sync")

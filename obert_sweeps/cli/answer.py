@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -13,6 +15,8 @@ from rich.console import Console
 from ..request import Loaded
 
 Document = TypeVar("Document")
+
+_PLAIN = re.compile(r"[A-Za-z0-9_/.:@%+~-]+")  # what Hydra reads without quotes
 
 
 def print_json(document: Any) -> None:
@@ -28,12 +32,26 @@ def answer(loaded: Loaded, document: Document, show: Callable[[Document], object
         show(document)
 
 
+def typed(key: str, value: str) -> str:
+    """An override as it is typed: in quotes where Hydra wants them, and then the shell."""
+    if not _PLAIN.fullmatch(value):
+        escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), value)
+        value = f"'{escaped}'"
+    return shlex.quote(f"{key}={value}")
+
+
 def by_reason(blocked: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Reason -> the cells it blocks: many share one."""
     found: dict[str, list[str]] = {}
     for reason, cell in blocked:
         found.setdefault(reason, []).append(cell)
     return found
+
+
+def tell_blocked(blocked: Iterable[tuple[str, str]]) -> None:
+    """Cells that cannot run, as (reason, cell), beside an answer that does not list them."""
+    for reason, cells in by_reason(blocked).items():
+        notice(f"blocked, {len(cells)} cells: {reason}")
 
 
 def console() -> Console:

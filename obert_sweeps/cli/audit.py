@@ -13,7 +13,7 @@ from ..report import words
 from ..report.build import build
 from ..report.fairness import fairness
 from ..request import Loaded
-from .answer import answer, console
+from .answer import answer, console, tell_blocked
 from .settings import store_of
 
 GIVEN = ("epochs", "upstream_epochs", "examples", "fisher_gradients", "cpu_seconds", "gpu_seconds")
@@ -23,7 +23,9 @@ def main(loaded: Loaded) -> int:
     report = build(make_plan(loaded), store_of(loaded))
     document = {**report["audit"], "given": fairness(report)}
     answer(loaded, document, show)
-    return 0 if document["ok"] else 1
+    blocked = [(c["reason"], c["id"]) for c in report["cells"] if c["verdict"] == "blocked"]
+    tell_blocked(blocked)
+    return 0 if document["ok"] and not blocked else 1
 
 
 def show(document: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from rich.table import Table
 
 from ..amounts import counted, size
+from ..place.base import cannot_write
 from ..plan import make_plan
 from ..request import Loaded
 from ..schema import RequestError
@@ -111,9 +112,14 @@ def machine() -> list[dict[str, Any]]:
 def store(root: str) -> dict[str, Any]:
     there = Store(root)
     try:
-        there.check_writable()
+        there.check_writable("doctor")
+        for stage in there.ids():
+            there.result(stage), there.failure(stage), there.folder(stage).has_folder("model")
+        there.cells()
     except RequestError as error:
         return check("store", False, there.address, str(error))
+    except OSError as error:
+        return check("store", False, there.address, cannot_write(error) or str(error))
     place = next(p for p in (there.root, *there.root.parents) if p.exists())
     free = shutil.disk_usage(place).free
     return check(

@@ -12,6 +12,7 @@ import sys
 
 from ..place.base import cannot_write
 from ..schema import Interrupted, RequestError
+from .streams import patient
 from .verbs import PROGRAM, VERBS, help_text
 
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -20,6 +21,17 @@ HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completio
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; the return value is its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    with patient() as out:
+        code = _run(given)
+        out.flush()
+        if out.fault is not None:
+            why = out.fault.strerror
+            print(f"error: the answer could not be written to stdout: {why}", file=sys.stderr)
+            code = code or 1
+    return code
+
+
+def _run(given: list[str]) -> int:
     try:
         return _dispatch(given)
     except RequestError as error:
@@ -28,9 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"{stop}. The same command resumes.", file=sys.stderr)
         return stop.exit_code
-    except BrokenPipeError:  # the reader of our answer has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         if (told := cannot_write(error)) is None:
             raise

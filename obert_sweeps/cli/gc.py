@@ -16,7 +16,7 @@ from ..amounts import counted, size
 from ..garbage import find, free, held
 from ..plan import make_plan
 from ..request import Loaded
-from .answer import answer, console, notice
+from .answer import answer, console, notice, tell_blocked
 from .beside import other_cells, request_of
 from .settings import store_of
 
@@ -52,7 +52,8 @@ def main(loaded: Loaded) -> int:
         "freed": freed,
     }
     answer(loaded, document, lambda told: show(told, bool(loaded.request.confirm)))
-    return 1 if faults else 0
+    tell_blocked(blocked := plan.blocked())
+    return 1 if faults or blocked else 0
 
 
 def stranger(document: Mapping[str, Any]) -> str:
@@ -67,7 +68,7 @@ def stranger(document: Mapping[str, Any]) -> str:
 
 def show(document: Mapping[str, Any], confirmed: bool) -> None:
     out = console()
-    if document["items"] and not document["stages_of_request"]:
+    if document["items"] and not (document["stages_of_request"] or document["blocked"]):
         out.print(Text(stranger(document), "yellow"), soft_wrap=True)
     table = Table("stage", "what", "", "size", "why", box=None)
     table.columns[3].justify = "right"
@@ -93,6 +94,7 @@ def show(document: Mapping[str, Any], confirmed: bool) -> None:
         out.print(f"freed {size(document['freed'])}")
     elif document["items"]:
         again = shlex.join(["obert-sweeps", *sys.argv[1:], "confirm=true"])
-        out.print(f"{size(document['bytes'])} can be freed; nothing has been so far. Type: {again}")
+        can = f"{size(document['bytes'])} can be freed; nothing has been so far."
+        out.print(Text(f"{can} Type: {again}"), soft_wrap=True)
     else:
         out.print("nothing can be freed")

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from ..request import Loaded
-from ..schema import RequestError, Stage
+from ..schema import Interrupted, RequestError, Stage
 from ..store import Store
 from ..sweep.attempt import own_runtime
+from ..sweep.signals import interruptible
 from .answer import answer, console, notice
 from .settings import runtime_of, store_of
 
@@ -27,21 +28,28 @@ def main(loaded: Loaded) -> int:
     missing = [p for p in needed.values() if store.result(p) is None]
     if missing:
         raise RequestError(f"stage {stage_id} needs {', '.join(missing)}, not finished: run first.")
-    freed = [p for p in stage.parents.values() if store.folder(p).freed("model")]
-    if freed:
+    lost = [p for p in stage.parents.values() if lacks_model(p, store)]
+    if lost:
         raise RequestError(
-            f"stage {stage_id} needs the models of {', '.join(freed)}, which gc has freed. Delete "
-            f"{store.folder(stage_id).where('result.json')} and run again: all are made anew."
+            f"stage {stage_id} needs the models of {', '.join(lost)}, which gc has freed or "
+            f"somebody has deleted. Delete {store.folder(stage_id).where('result.json')} and run "
+            "again: all are made anew."
         )
     runtime = own_runtime(stage, runtime_of(loaded))
     runtime.tracker = {}
     runtime.output = str(store.root / "replay")
     runtime.again = True
     notice(f"replaying {stage.name} into {runtime.output}")
-    from ..trial import run_stage  # torch starts here
+    try:
+        with interruptible():
+            from ..trial import run_stage  # torch starts here
 
-    outcome = run_stage(stage.as_dict(), asdict(runtime))
-    again = Store(runtime.output).result(stage_id)
+            outcome = run_stage(stage.as_dict(), asdict(runtime))
+    except Interrupted as stop:
+        notice(f"{stop}. The same command replays the stage from its beginning.")
+        return stop.exit_code
+    ended = outcome["status"] in ("done", "not_converged")
+    again = Store(runtime.output).result(stage_id) if ended else None  # else an earlier replay's
     before = store.result(stage_id)
     document = {
         "id": stage_id,
@@ -50,12 +58,19 @@ def main(loaded: Loaded) -> int:
         "recorded": (before or {}).get("metrics"),
     }
     answer(loaded, document, lambda told: show(stage.name, told))
-    return 0 if outcome["status"] in ("done", "not_converged") else 1
+    return 0 if ended else 1
+
+
+def lacks_model(stage_id: str, store: Store) -> bool:
+    recorded = store.folder(stage_id).read_json("stage.json")
+    return recorded is not None and store.lacks_model(Stage.from_dict(recorded))
 
 
 def show(name: str, document: Mapping[str, Any]) -> None:
     reason = document["outcome"].get("reason")
+    now = document["metrics"]
+    now = document["outcome"]["status"] if now is None else now
     console().print(
-        f"{name}\nnow       {document['metrics']}\nrecorded  {document['recorded']}"
+        f"{name}\nnow       {now}\nrecorded  {document['recorded']}"
         + (f"\n{reason}" if reason else "")
     )

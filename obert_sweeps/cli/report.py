@@ -20,7 +20,7 @@ from .settings import store_of
 
 def main(loaded: Loaded) -> int:
     store = store_of(loaded)
-    store.check_writable()
+    store.check_writable("report")
     return conclude(loaded, make_plan(loaded), store)
 
 

@@ -7,7 +7,7 @@ from ..cell_records import CellRecords
 from ..compose import to_plain
 from ..lease import this_process
 from ..make import make
-from ..plan import make_plan
+from ..plan import Plan, make_plan
 from ..request import Loaded
 from ..schema import RequestError
 from ..sweep import Event, run_plan
@@ -25,6 +25,7 @@ from .upload import Uploads
 def main(loaded: Loaded) -> int:
     refuse_to_launch(loaded)
     plan = make_plan(loaded)
+    refuse_if_nothing_can_run(plan)
     store = store_of(loaded)
     store.check_writable()
     pending = to_run(plan.wanted(), store)
@@ -42,7 +43,11 @@ def main(loaded: Loaded) -> int:
             records = CellRecords(plan, store, tracker, progress.say)
             records.catch_up()
 
+            failed: set[str] = set()
+
             def on_event(event: Event) -> None:
+                if event.kind in ("failed", "blocked"):
+                    failed.add(event.stage)
                 progress.on_event(event)
                 if event.kind == "finished":
                     records.stage_ended(event.stage)
@@ -53,7 +58,7 @@ def main(loaded: Loaded) -> int:
         code = conclude(loaded, plan, store)
         tracker.report(str(store.root / "report"), str(store.root))
         uploads.finish()
-    return code
+    return code or (1 if failed else 0)  # also where it was no cell's last stage
 
 
 def refuse_to_launch(loaded: Loaded) -> None:
@@ -64,3 +69,9 @@ def refuse_to_launch(loaded: Loaded) -> None:
             f"that starts it and runs this request: obert-sweeps launch … > {launch.file}. On a "
             "running Ray cluster: obert-sweeps run cluster.address=auto"
         )
+
+
+def refuse_if_nothing_can_run(plan: Plan) -> None:
+    blocked = plan.blocked()
+    if len(blocked) == len(plan.selected()):
+        raise RequestError(f"nothing can run: {blocked[0][0]}")

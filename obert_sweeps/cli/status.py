@@ -10,7 +10,7 @@ from ..plan import Plan, make_plan
 from ..request import Loaded
 from ..schema import Stage
 from ..store import StageFolder, Store
-from .answer import answer
+from .answer import answer, typed
 from .beside import other_cells, other_stages, request_of
 from .settings import store_of
 from .status_view import show, show_stage
@@ -22,8 +22,9 @@ EVALUATIONS = 8  # the last ones
 def main(loaded: Loaded) -> int:
     store = store_of(loaded)
     if loaded.request.stage is not None:
-        answer(loaded, one_stage(store, store.id_of(str(loaded.request.stage))), show_stage)
-        return 0
+        one = one_stage(store, store.id_of(str(loaded.request.stage)))
+        answer(loaded, one, show_stage)
+        return 1 if one["state"] == "failed" else 0
     plan = make_plan(loaded)
     document = describe(plan, store)
     answer(loaded, document, show)
@@ -160,6 +161,6 @@ def one_stage(store: Store, stage_id: str) -> dict[str, Any]:
         "recipe": stage.get("recipe", {}),
         "seed": stage.get("seed"),
         "log_tail": folder.log_tail(LOG_LINES),
-        "replay": f"obert-sweeps replay stage={stage_id[:8]} store={store.address}",
+        "replay": f"obert-sweeps replay stage={stage_id[:8]} {typed('store', store.address)}",
         "read_at": time.time(),
     }

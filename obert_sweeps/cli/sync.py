@@ -21,7 +21,7 @@ def main(loaded: Loaded) -> int:
     tracker = make(to_plain(loaded.request.tracker), loaded.request.allow_targets, Tracker)
     if not store.ids():
         raise RequestError(f"{store.root} holds no stage. Name the store of a run: store=DIR")
-    store.check_writable()
+    store.check_writable("sync")
 
     def rebuilder() -> Rebuilder:
         found = tracker.rebuilder(str(store.root))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -96,19 +97,32 @@ class Place(Protocol):
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_DISK = (errno.EROFS, errno.ESTALE)
+_FULL = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
 
 
 def cannot_write(error: BaseException) -> str | None:
-    """What is wrong with the disk and what to do about it; None where it is not the disk."""
-    if not isinstance(error, OSError) or error.errno not in _NO_ROOM + _NO_DISK:
+    """What is wrong with the disk, or with permissions, and what to do; None if it is not that."""
+    denied = isinstance(error, PermissionError) and bool(error.filename)
+    if not isinstance(error, OSError) or not (denied or error.errno in _NO_ROOM + _NO_DISK):
         return None
+    if denied:
+        return (
+            f"cannot read or write {error.filename}: {error.strerror}. Give yourself permission "
+            "(see: ls -l, chmod, chown); then type the same command again."
+        )
     mend = "Mend this"
     if error.errno in _NO_ROOM:
         mend = "Free some (see: obert-sweeps gc)"
+    where = f" ({error.filename})" if error.filename else ""
     return (
-        f"the store cannot be written: {error.strerror} ({error.filename}). {mend}; then the same "
+        f"the store cannot be written: {error.strerror}{where}. {mend}; then the same "
         "command continues from what is there."
     )
+
+
+def no_room(error: BaseException) -> bool:
+    """Does a library say in words of its own that the disk is full?"""
+    return bool(_FULL.search(str(error)))
 
 
 def digest(path: Path) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .base import MANIFEST, manifest_of
+from .base import MANIFEST, manifest_of, no_room
 
 _LITTLE = 2**16  # bytes
 _MISSING = (FileNotFoundError, NotADirectoryError)
@@ -140,8 +140,10 @@ class FolderPlace:
         try:
             try:
                 yield part
-            except Exception:
+            except Exception as error:
                 _probe(part)  # libraries say in words of their own that a disk is full
+                if no_room(error) and not isinstance(error, OSError):  # for them, not for a little
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part)) from error
                 raise
             (part / MANIFEST).write_bytes(manifest_of(part))
             _let_read_who_reads_the_manifest(part)

@@ -28,7 +28,8 @@ def parent_models(spec: Stage, how: Runtime) -> dict[str, Path]:
             )
         model = folder.get_folder("model")
         if model is None:
-            reason = (result.get("evidence") or {}).get("reason", "its model/ folder is gone")
+            gone = "its model/ folder is gone. Run the same command again: it is made anew"
+            reason = (result.get("evidence") or {}).get("reason", gone)
             raise StageError(f"there is no model of the {role} stage {parent}: {reason}")
         if (broken := fault(model)) is not None:
             raise StageError(

@@ -68,8 +68,9 @@ class Ledger:
             return
         self._next_look = time.monotonic() + self._held_seconds
         for name in held:
-            freed = name in self._again and self.store.folder(name).freed("model")
-            if self.store.result(name) is not None and not freed:
+            stage = self.frontier.stages[name]
+            lost = name in self._again and self.store.lacks_model(stage)
+            if self.store.result(name) is not None and not lost:
                 self.frontier.finished(name)
                 self._finished(name)
                 continue

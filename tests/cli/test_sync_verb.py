@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> Store:
         folder = there.folder(name)
         folder.write_json("stage.json", {"id": name, "name": name, "recipe": {}, "seed": 1})
         folder.append({"step": 1})
-    there.folder("a").write_json("result.json", {"id": "a", "status": "done"})
+    there.folder("a").write_json("result.json", {"id": "a", "status": "done", "metrics": {}})
     there.folder("b").write_json("failure.json", {"reason": "a bug", "where": "x", "time": 0})
     there.write_cell({"id": "t5/x", "seed": 1})
     return there
