@@ -57,7 +57,7 @@ def _dispatch(given: list[str]) -> int:
         print(help_text(verb))
         return 0
     if "-m" in rest or "--multirun" in rest:
-        from ..request import how_to_sweep
+        from ..overrides import how_to_sweep
 
         raise RequestError(f"-m (Hydra's multirun) is not supported. {how_to_sweep('method.damp')}")
     flags = [argument for argument in rest if argument.startswith("-")]
