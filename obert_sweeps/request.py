@@ -264,3 +264,8 @@ def _check_root(request: DictConfig) -> None:
         for key, value in OmegaConf.select(request, group).items():
             if value is not None and not 0 < value < math.inf:
                 raise RequestError(f"{group}.{key}={value:g}: it must be above 0.")
+    cpus, gpus = request.cluster.cpus_per_stage, request.cluster.gpus_per_stage
+    if type(cpus) is not int or cpus < 1:
+        raise RequestError(f"cluster.cpus_per_stage={cpus}: it must be a whole number, 1 or more.")
+    if gpus != "auto" and (type(gpus) not in (int, float) or not 0 <= gpus < math.inf):
+        raise RequestError(f"cluster.gpus_per_stage={gpus}: it must be auto, or a number from 0.")
