@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from .overrides import spelled
 from .request import Loaded, first_line
 from .schema import RequestError
 from .shipped import conf_dir, shipped
@@ -199,7 +200,7 @@ def _request_words(loaded: Loaded, launch: Launch, store: str) -> list[str]:
     if cluster["wait_for_nodes"] == local["wait_for_nodes"]:
         cluster["wait_for_nodes"] = launch.ray_nodes()
     _fit(cluster, launch.has())
-    words += [f"store={store}"]
+    words += [f"store={spelled(store)}"]
     words += [f"cluster.{k}={_hydra(v)}" for k, v in cluster.items() if v != local[k]]
     return words
 
@@ -247,6 +248,8 @@ def _plain(what: str, value: str) -> str:
 
 
 def _hydra(value: Any) -> str:
+    if isinstance(value, str):
+        return spelled(value)
     return (
         "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from omegaconf import ListConfig
+
 from .ancestry import with_ancestors
 from .catalogue.cell import Cell
 from .catalogue.tables import cell_named
@@ -127,12 +129,15 @@ def _seeds(request: Any) -> list[int]:
     given, known = request.seeds, list(request.preset.seeds)
     if given is None:
         return known
-    if isinstance(given, int):
+    if type(given) is int:  # true is no number here
         if given < 1:
             raise RequestError(f"seeds={given}: at least one. Use seeds=1 or seeds=[42,7].")
         return known[:given] + [known[0] + i for i in range(1, given - len(known) + 1)]
-    if not given or any(not isinstance(s, int) for s in given):
-        raise RequestError(f"seeds={given} is not a list of whole numbers. Use seeds=[42,3407].")
+    if not isinstance(given, ListConfig) or not given or any(type(s) is not int for s in given):
+        raise RequestError(
+            f"seeds={given} is neither a whole number nor a list of them. Use seeds=3 or "
+            "seeds=[42,3407]."
+        )
     return [int(s) for s in given]
 
 

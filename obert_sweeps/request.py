@@ -15,18 +15,19 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from .overrides import how_to_sweep, parse
 from .schema import EqualBudget, RequestError
 from .shipped import conf_dir, leaf_names
 
 CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
 CHAIN_GROUPS = ("schedule", "distill")  # only for table=0
 LEAF_GROUPS = CELL_GROUPS + CHAIN_GROUPS
+ROOT_GROUPS = ("preset", "cluster", "tracker")  # one leaf of each is always chosen
 OVERLAYS = ("task", "model", "method", "stages")  # of a preset: by leaf, by link of a chain
 MARK = "leaf_"  # a key of Hydra's grammar must not begin with a digit, and 2of4 does
 
@@ -107,15 +108,6 @@ class Loaded:
     overrides: list[Override]  # all of them, as parsed
 
 
-def how_to_sweep(key: str) -> str:
-    """How several values are asked for, where Hydra would have a list of them."""
-    return (
-        "Several of the document's cells: table=[1,4], cells='t5/sst2/*', seeds=3. For a cell of "
-        "your own type one command for each value; they share stages in one store, and the last "
-        f"report has them all: for v in A B; do obert-sweeps run table=0 … {key}=$v; done"
-    )
-
-
 def first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
@@ -125,10 +117,9 @@ def read(overrides: list[str]) -> Loaded:
 
     Raises RequestError naming the override.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise RequestError(f"cannot read the overrides: {first_line(error)}") from error
+    parsed = parse(overrides)
+    for override in parsed:
+        _refuse_what_touches_nothing(override)
     choices, leaf_overrides = _sort(parsed)
     with hydra_session():
         try:
@@ -140,7 +131,8 @@ def read(overrides: list[str]) -> Loaded:
             leaves: Any = OmegaConf.to_container(
                 compose("config", overrides=[*every, *search]).leaf, resolve=True
             )
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            OmegaConf.to_container(request, resolve=True)  # every ${…} leads somewhere
+        except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
             raise RequestError(_explain(error)) from error
     _check_root(request)
     every_leaf = {
@@ -156,33 +148,26 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
     keys: dict[str, list[Override]] = {}
     for override in parsed:
         group, _, rest = override.key_or_group.partition(".")
-        if override.is_sweep_override():
-            raise RequestError(
-                f"'{override.input_line}' is a Hydra sweep, which is not supported. "
-                f"{how_to_sweep(override.key_or_group)}"
-            )
-        if group not in LEAF_GROUPS:
+        if group not in LEAF_GROUPS + ROOT_GROUPS or (rest and group in ROOT_GROUPS):
             continue
-        if override.is_add() or override.is_delete() or override.is_force_add():
-            raise RequestError(
-                f"'{override.input_line}': a leaf's keys can be changed, not added or removed. "
-                f"For others write a leaf of your own in conf/{group}/ and choose it."
-            )
         if rest:
             keys.setdefault(group, []).append(override)
             continue
         value = override.value()
         if isinstance(value, list):
+            first = value[0] if value else "NAME"
+            how = f"Use {group}={first}." if group in ROOT_GROUPS else how_to_sweep(group)
             raise RequestError(
                 f"'{override.input_line}': one {group} at a time, since Hydra would merge them. "
-                f"{how_to_sweep(group)}"
+                f"{how}"
             )
         if not isinstance(value, str):
             known = ", ".join(leaf_names(group))
             raise RequestError(
                 f"'{override.input_line}': a {group} is chosen by its name. Known: {known}."
             )
-        choices[group] = value
+        if group in LEAF_GROUPS:
+            choices[group] = value
     for group, overrides in keys.items():
         if group not in choices:
             first = overrides[0].input_line
@@ -198,6 +183,36 @@ def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Overri
     return choices, keys
 
 
+def _refuse_what_touches_nothing(override: Override) -> None:
+    """Refuse added and removed keys, and what is not the user's to say."""
+    key, line = override.key_or_group, override.input_line
+    if override.is_hydra_override():
+        if key.startswith(("hydra.sweeper", "hydra.launcher", "hydra/sweeper", "hydra/launcher")):
+            raise RequestError(f"'{line}': the sweep is not Hydra's. Leave it out.")
+        return
+    plain = not (override.is_add() or override.is_delete() or override.is_force_add())
+    if not plain and (override.is_delete() or not _open_ended(key)):
+        group, _, rest = key.partition(".")
+        own = (
+            f"For others write a leaf of your own in conf/{group}/ and choose it."
+            if rest and group in LEAF_GROUPS
+            else "Use key=value."
+        )
+        raise RequestError(f"'{line}': keys can be changed, not added or removed. {own}")
+    if key in ("preset.stand_in", "preset.name"):
+        raise RequestError(
+            f"'{line}': what a preset is called and whether its results are stand-ins is the "
+            "preset's own word. Use preset=NAME, or write a preset of your own in conf/preset/."
+        )
+    if key.partition(".")[0] == "leaf" or override.package is not None:
+        raise RequestError(f"'{line}' touches no stage. Leave it out.")
+
+
+def _open_ended(key: str) -> bool:
+    """Whether it is of a preset's word on leaves or stages, which need not be there yet."""
+    return key.startswith(tuple(f"preset.{part}." for part in OVERLAYS))
+
+
 def _as_hydra_takes(override: Override) -> str:
     """An override in Hydra's words.
 
@@ -205,12 +220,27 @@ def _as_hydra_takes(override: Override) -> str:
     name, and Hydra would refuse those without a `+`; a misspelt one is refused when it is merged.
     """
     line = str(override.input_line)
-    open_ended = override.key_or_group.startswith(tuple(f"preset.{part}." for part in OVERLAYS))
-    plain = not (override.is_add() or override.is_delete() or override.is_force_add())
-    return f"++{line}" if open_ended and plain else line
+    plain = not (override.is_add() or override.is_force_add())
+    return f"++{line}" if plain and _open_ended(override.key_or_group) else line
+
+
+_NEEDS = {  # what OmegaConf says of a value of the wrong type, and what the key takes
+    "converted to Integer": "a whole number, for instance 42",
+    "converted to Float": "a number, for instance 0.5",
+    "not a valid bool": "true or false",
+    "not a ListConfig": "a list, for instance [a,b]",
+    "is not Optional": "a value, not null",
+}
 
 
 def _explain(error: Exception) -> str:
+    merging = "Error merging override "
+    if isinstance(error.__cause__, OmegaConfBaseException) and str(error).startswith(merging):
+        override, why = first_line(error).removeprefix(merging), first_line(error.__cause__)
+        needed = [needs for words, needs in _NEEDS.items() if words in why]
+        return f"'{override}': " + (f"it must be {needed[0]}." if needed else why)
+    if isinstance(error, InterpolationResolutionError):
+        return f"{error.full_key}: {first_line(error)}. ${{…}} stands for another key's value."
     text = str(error).strip().split("Config search path:")[0].strip()
     text = text.replace("Could not override", "there is no key").replace("In 'config': ", "")
     lines = [line for line in text.splitlines() if line and "use +" not in line]
@@ -218,6 +248,9 @@ def _explain(error: Exception) -> str:
 
 
 def _check_root(request: DictConfig) -> None:
+    for missing in OmegaConf.missing_keys(request):
+        if not missing.startswith("cluster.launch."):  # `launch` says what it needs
+            raise RequestError(f"{missing} has no value. Use {missing}=…")
     for key, allowed in (
         ("vary", ("result", "all")),
         ("format", ("text", "json")),
@@ -231,3 +264,8 @@ def _check_root(request: DictConfig) -> None:
         for key, value in OmegaConf.select(request, group).items():
             if value is not None and not 0 < value < math.inf:
                 raise RequestError(f"{group}.{key}={value:g}: it must be above 0.")
+    cpus, gpus = request.cluster.cpus_per_stage, request.cluster.gpus_per_stage
+    if type(cpus) is not int or cpus < 1:
+        raise RequestError(f"cluster.cpus_per_stage={cpus}: it must be a whole number, 1 or more.")
+    if gpus != "auto" and (type(gpus) not in (int, float) or not 0 <= gpus < math.inf):
+        raise RequestError(f"cluster.gpus_per_stage={gpus}: it must be auto, or a number from 0.")

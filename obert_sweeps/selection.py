@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from hydra.core.override_parser.types import Override
+from omegaconf import ListConfig
 
 from .catalogue.cell import Cell
 from .catalogue.tables import document_cells
@@ -134,10 +135,10 @@ def _is_setting(override: Override) -> bool:
 def _tables(table: Any) -> list[int]:
     if table == "all":
         return [1, 2, 3, 4, 5]
-    given = [table] if isinstance(table, (int, str)) else list(table)
-    if not given or any(not isinstance(t, int) or t not in range(6) for t in given):
+    given = list(table) if isinstance(table, ListConfig) else [table]
+    if not given or any(type(t) is not int or t not in range(6) for t in given):
         raise RequestError(
-            f"table={table} is unknown. Use table=5, table=[1,4], table=all or table=0."
+            f"table={_said(table)} is unknown. Use table=5, table=[1,4], table=all or table=0."
         )
     return [int(t) for t in given]
 
@@ -145,7 +146,20 @@ def _tables(table: Any) -> list[int]:
 def _globs(cells: Any) -> list[str] | None:
     if cells is None:
         return None
-    return [str(cells)] if isinstance(cells, str) else [str(c) for c in cells]
+    given = list(cells) if isinstance(cells, ListConfig) else [cells]
+    if not given or any(not isinstance(c, str) for c in given):
+        raise RequestError(
+            f"cells={_said(cells)}: a pattern of cell ids is a text. Use cells='t5/sst2/*' or "
+            "cells=['*/dense','t1/*']; a table's cells are table=5."
+        )
+    return given
+
+
+def _said(value: Any) -> str:
+    """A value as the command line says it."""
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _uses(cell: Cell, choices: dict[str, str]) -> bool:

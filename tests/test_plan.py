@@ -260,7 +260,16 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["table=6"], "table="),
+        (["table=6"], "table=6"),
+        (["table=1.0"], "table=1.0"),
+        (["table=null"], "table=null"),
+        (["table=true"], "table=true"),
+        (["table=[]"], "table=[]"),
+        (["cells=5"], "cells=5"),
+        (["seeds=1.5"], "seeds=1.5"),
+        (["seeds=true"], "neither a whole number"),
+        (["seeds=[true]"], "neither a whole number"),
+        (["seeds=x"], "seeds=x"),
         (["table=1", "cluster.workers_per_stage=0"], "whole number of workers"),
         (["table=1", "cluster=inline", "cluster.workers_per_stage=2"], "Use cluster=local"),
         (

@@ -32,13 +32,68 @@ from obert_sweeps.schema import RequestError
         (["preset.stage.dense.keep=best"], "preset.stage"),
         (["seeds=[1"], "cannot read"),
         (["preset=huge"], "demo"),
-        (["budget.max_epochs=many"], "max_epochs"),
+        (["budget.max_epochs=many"], "'budget.max_epochs=many': it must be a number"),
+        (["base_seed=1.5"], "a whole number"),
+        (["confirm=x"], "true or false"),
+        (["store=null"], "not null"),
+        (["preset.stand_in=false"], "conf/preset/"),
+        (["preset.name=paper"], "conf/preset/"),
+        (["preset={stand_in:false}"], "a preset is chosen by its name"),
+        (["preset@preset=paper"], "touches no stage"),
+        (["leaf={method:{}}"], "touches no stage"),
+        (["hydra.sweeper.params.x=1"], "not Hydra's"),
+        (["store=${store}"], "store: Recursive"),
+        (["store=???"], "store has no value"),
+        (["cells=???"], "cells has no value"),
+        (["store="], "Use store=DIR"),
+        (["data_root=''"], "Use data_root=DIR"),
+        (["stage="], "Use stage=ID"),
+        (["foo"], "Use key=value"),
+        (["cells=é"], """"cells='é'\""""),
+        (["cells=a;b"], """"cells='a;b'\""""),
+        (["cells=a,b"], """"cells='a,b'\""""),
+        (["cells=a=b"], """"cells='a=b'\""""),
     ],
 )
 def test_a_wrong_request_is_refused_by_name(overrides: list[str], says: str) -> None:
     with pytest.raises(RequestError) as error:
         read(overrides)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("group", ["preset", "cluster", "tracker"])
+def test_one_preset_one_cluster_one_tracker(group: str) -> None:
+    """Two would be merged in silence, and without one a stand-in is no longer known as one."""
+    for word in (f"{group}=[demo,paper]", f"~{group}", f"+{group}=demo", f"++{group}=demo",
+                 f"{group}=null", f"{group}.x=1"):  # fmt: skip
+        with pytest.raises(RequestError, match=group):
+            read([word])
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["+x=1", "++x=1", "+cluster.nope=1", "+tracker.foo=1", "+leaf.method.obert.num_grads=3",
+     "~table", "~base_seed", "~budget", "~store", "++table=1", "~preset.stages.dense.epochs"],
+)  # fmt: skip
+def test_keys_are_neither_added_nor_removed(word: str) -> None:
+    with pytest.raises(RequestError, match="not added or removed"):
+        read([word])
+
+
+def test_ids_and_paths_are_taken_as_typed() -> None:
+    words = ["store", "stage", "data_root", "model.path", "preset.model.bert_base.path"]
+    loaded = read(["model=bert_base", *(f"{word}=12e4" for word in words)])
+    request = loaded.request
+    assert (request.store, request.stage, request.data_root) == ("12e4", "12e4", "12e4")
+    assert request.preset.model.bert_base.path == "12e4"
+    assert [o.value() for o in loaded.leaf_overrides["model"]] == ["12e4"]
+
+
+def test_quotes_for_hydra_null_and_interpolation_keep_their_sense(monkeypatch) -> None:
+    monkeypatch.setenv("SHARED", "/shared")
+    request = read(["store='é'", "data_root=null", "stage=null"]).request
+    assert (request.store, request.data_root, request.stage) == ("é", None, None)
+    assert read(["store=${oc.env:SHARED}/runs"]).request.store == "/shared/runs"
 
 
 def test_a_preset_takes_what_it_does_not_say_yet_with_or_without_a_plus() -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
+from io import TextIOWrapper
 
 from ..place.base import cannot_write
 from ..schema import Interrupted, RequestError
 from .streams import patient
 from .verbs import PROGRAM, VERBS, help_text
 
+ONLY_FOR = {"stage": ("status", "replay"), "confirm": ("gc",)}  # keys of some verbs alone
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 
 
@@ -33,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     try:
+        _ready_streams()
         return _dispatch(given)
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -42,18 +46,46 @@ def _run(given: list[str]) -> int:
         return stop.exit_code
     except OSError as error:
         if (told := cannot_write(error)) is None:
-            raise
+            return _defect(error)
         print(f"error: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted. The same command resumes.", file=sys.stderr)
         return 130
+    except Exception as error:
+        return _defect(error)
+
+
+def _ready_streams() -> None:
+    """Letters that a stream cannot write become `?`; refuse to answer on a closed stdout."""
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stdout is None:
+        raise RequestError("stdout is closed, and the answer goes there. Leave out `>&-`.")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _defect(error: Exception) -> int:
+    traceback.print_exception(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    print(
+        f"error: {what}. This is a defect of {PROGRAM}, not of the request. The traceback is "
+        "above, on stderr: please report it with the command.",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _dispatch(given: list[str]) -> int:
+    if "-m" in given or "--multirun" in given:
+        from ..overrides import how_to_sweep
+
+        raise RequestError(f"-m (Hydra's multirun) is not supported. {how_to_sweep('method.damp')}")
     verb = given[0] if given and given[0] in VERBS else None
     rest = given[1:] if verb else given
-    if any(flag in rest for flag in HYDRA_FLAGS):
+    if any(word.partition("=")[0] in HYDRA_FLAGS for word in rest):
         return _hydra(rest)
     if not given or given[0] in ("--help", "-h", "help"):
         print(help_text())
@@ -65,10 +97,6 @@ def _dispatch(given: list[str]) -> int:
     if "--help" in rest or "-h" in rest:
         print(help_text(verb))
         return 0
-    if "-m" in rest or "--multirun" in rest:
-        from ..request import how_to_sweep
-
-        raise RequestError(f"-m (Hydra's multirun) is not supported. {how_to_sweep('method.damp')}")
     flags = [argument for argument in rest if argument.startswith("-")]
     if flags:
         raise RequestError(
@@ -76,7 +104,22 @@ def _dispatch(given: list[str]) -> int:
         )
     from ..request import read  # not at the top: help answers without Hydra
 
-    return int(importlib.import_module(f".{verb}", __package__).main(read(rest)))
+    _refuse_no_working_folder()
+    loaded = read(rest)
+    for key in (override.key_or_group for override in loaded.overrides):
+        if verb not in ONLY_FOR.get(key, VERBS):
+            others = " and ".join(ONLY_FOR[key])
+            raise RequestError(f"{key}= is for {others}, not for {verb}. Leave it out.")
+    return int(importlib.import_module(f".{verb}", __package__).main(loaded))
+
+
+def _refuse_no_working_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise RequestError(
+            "the working folder was deleted. Go to one that exists: cd DIR"
+        ) from None
 
 
 def _hydra(rest: list[str]) -> int:

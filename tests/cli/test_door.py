@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,13 @@ def test_a_look_imports_neither_torch_nor_ray_and_leaves_nothing(verb, tmp_path)
     [
         (["frobnicate"], "not a verb"),
         (["run", "-m", "table=1,2"], "multirun) is not supported"),
+        (["run", "--cfg", "job", "-m"], "multirun) is not supported"),
+        (["-m", "ls"], "multirun) is not supported"),
+        (["ls", "foo"], "Use key=value"),
+        (["ls", "stage=x"], "stage= is for status and replay, not for ls"),
+        (["launch", "cluster=slurm", "confirm=true"], "confirm= is for gc, not for launch"),
+        (["plan", "cluster.cpus_per_stage=x"], "cluster.cpus_per_stage=x"),
+        (["plan", "cluster.gpus_per_stage=x"], "cluster.gpus_per_stage=x"),
         (["run", "--resume"], "not an option"),
         (["plan", "tabel=5"], "tabel"),
         (["run", "task=sst3"], "sst2"),
@@ -120,6 +128,44 @@ def test_a_wrong_request_exits_2_and_writes_nothing(
     assert (code, out) == (2, "")
     assert "error: " in err and says in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deleted_working_folder_is_said(capsys, tmp_path, monkeypatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, out, err = answer(capsys, "ls")
+    assert (code, out) == (2, "") and "cd DIR" in err
+
+
+def test_a_defect_is_one_line_after_its_traceback(capsys, monkeypatch) -> None:
+    def broken(*_: object) -> int:
+        raise ValueError("not a\nnumber")
+
+    monkeypatch.setattr("obert_sweeps.cli.ls.main", broken)
+    code, out, err = answer(capsys, "ls")
+    *before, last = err.strip().splitlines()
+    assert (code, out) == (1, "") and "Traceback" in before[0]
+    assert last.startswith("error: ValueError: not a number. This is a defect of obert-sweeps")
+
+
+def program(words: str, **env: str) -> subprocess.CompletedProcess[bytes]:
+    line = f"{sys.executable} -m obert_sweeps {words}"
+    return subprocess.run(line, shell=True, capture_output=True, env=os.environ | env)
+
+
+def test_streams_that_cannot_take_the_answer() -> None:
+    helped = program("--help", PYTHONIOENCODING="ascii")
+    assert (helped.returncode, helped.stderr) == (0, b"") and b"key=value] ?" in helped.stdout
+    listed = program("ls table=2", PYTHONIOENCODING="ascii")
+    assert (listed.returncode, listed.stderr) == (0, b"") and b"t2/squad" in listed.stdout
+    closed = program("ls >&-")
+    assert closed.returncode == 2 and b"error: stdout is closed" in closed.stderr
+    assert program("ls table=9 2>&-").stdout == b""
+
+
+def test_hydra_takes_its_flags_either_way() -> None:
+    assert program("plan --cfg=job table=5").stdout == program("plan --cfg job table=5").stdout
 
 
 def sst2(folder: Path, *, train: int = 8, validation: int = 4, label: str = "label") -> Path:

@@ -102,6 +102,15 @@ def test_the_run_inside_is_the_request_and_composes(capsys) -> None:
     assert loaded.request.store == "a b/runs" and loaded.request.cells == "t1/*"
 
 
+def test_texts_that_hydra_would_read_otherwise_are_quoted_for_it(capsys) -> None:
+    said = ["store='/data/é, ü/runs'", "cluster.scratch='/tmp/é'", "cells='t1/*'", "data_root=/d=1"]
+    text = launch(capsys, "cluster=slurm", *said)
+    (line,) = [part for part in text.splitlines() if "obert-sweeps run" in part]
+    request = read(run_of(line)).request
+    assert (request.store, request.data_root) == ("/data/é, ü/runs", "/d=1")
+    assert request.cluster.scratch == "/tmp/é"
+
+
 def test_a_node_without_gpus_runs_stages_without(capsys) -> None:
     text = launch(capsys, "cluster=slurm", "cluster.launch.gpus_per_node=0")
     assert "gpus-per-node" not in text and "cluster.gpus_per_stage=0" in text
