@@ -287,7 +287,7 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
         ([*OWN, "sparsity=unstructured", "sparsity.level=1.5"], "impossible"),
         (["table=5", "sparsity=unstructured", "sparsity.level=0.5"], "table=0 … sparsity=unstr"),
         (["table=1", "sparsity.level=0.85"], "table=0 … sparsity=unstructured sparsity.level=0.85"),
-        ([*OWN, "sparsity=unstructured", "sparsity.pattern=block4"], "Use sparsity= one of 2of4"),
+        ([*OWN, "sparsity=unstructured", "sparsity.pattern=block4"], "use sparsity= one of 2of4"),
         (["preset=small", "table=1"], "model.path="),
         (["seeds=0"], "seeds=1"),
         (["table=1", "method=obert", "method.num_recomputations=4"], "method.num_recomputations=1"),
