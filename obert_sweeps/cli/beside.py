@@ -8,6 +8,7 @@ from typing import Any
 
 from ..plan import Plan
 from ..store import Store
+from .answer import typed
 
 
 def other_stages(plan: Plan, store: Store) -> list[str]:
@@ -28,14 +29,15 @@ def request_of(record: Mapping[str, Any], store: Store) -> str:
 
     Of the document's cells a record does not say the preset.
     """
-    words = [f"store={store.address}"]
+    where = typed("store", store.address)
     if record.get("table", 0):
-        return shlex.join([*words, f"cells={record['id']}", "preset=…"])
-    words += ["table=0", *(f"{group}={record[group]}" for group in ("task", "model", "method"))]
+        words = [f"cells={record['id']}", "preset=…"]
+        return f"{where} {shlex.join(words)}"
+    words = ["table=0", *(f"{group}={record[group]}" for group in ("task", "model", "method"))]
     settings = list(record.get("settings", []))
     if level := record.get("sparsity"):
         if not any(setting.startswith("sparsity=") for setting in settings):
             is_2of4 = str(record["id"]).endswith("/2of4")
             words.append(f"sparsity={'2of4' if is_2of4 else 'unstructured'}")
         words.append(f"sparsity.level={level:g}")
-    return shlex.join(words + settings)
+    return f"{where} {shlex.join(words + settings)}"

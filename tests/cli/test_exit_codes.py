@@ -56,7 +56,7 @@ def test_where_every_cell_is_blocked_only_run_refuses(verb, capsys, tmp_path) ->
     code = main([verb, *request])
     told = capsys.readouterr()
     assert code == (2 if verb == "run" else 1), told.err
-    assert "data_root=DIR" in " ".join((told.out + told.err).split())
+    assert "was not found" in " ".join((told.out + told.err).split())
     assert (tmp_path / "runs").exists() == (verb == "report")
 
 
@@ -73,7 +73,7 @@ def test_a_run_in_which_a_stage_failed_exits_1_though_every_cell_has_its_result(
         on_event(Event("failed", stages[0].id, {"status": "failed"}, "no such column"))
 
     monkeypatch.setattr(run, "run_plan", run_plan)
-    monkeypatch.setattr(run, "check_leaves", lambda stages, allowed: None)
+    monkeypatch.setattr(run, "check_stages", lambda stages, plan, allowed: None)
     monkeypatch.setattr(run, "conclude", lambda loaded, plan, store: 0)
     request = ["cells=t5/sst2/bert_base/dense", "cluster=inline", "tracker=none"]
     assert main(["run", *request, f"store={tmp_path}"]) == 1
