@@ -127,6 +127,8 @@ def _changed(stages: list[str], chains: Chains) -> tuple[str, ...]:
 
 def _seeds(request: Any) -> list[int]:
     given, known = request.seeds, list(request.preset.seeds)
+    if not known:
+        raise RequestError("preset.seeds=[] has no seed. Use preset.seeds=[42].")
     if given is None:
         return known
     if type(given) is int:  # true is no number here
@@ -135,8 +137,8 @@ def _seeds(request: Any) -> list[int]:
         return known[:given] + [known[0] + i for i in range(1, given - len(known) + 1)]
     if not isinstance(given, ListConfig) or not given or any(type(s) is not int for s in given):
         raise RequestError(
-            f"seeds={given} is neither a whole number nor a list of them. Use seeds=3 or "
-            "seeds=[42,3407]."
+            f"seeds={str(given).lower()} is neither a whole number nor a list of them. Use "
+            "seeds=3 or seeds=[42,3407]."
         )
     return [int(s) for s in given]
 

@@ -270,6 +270,7 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
         (["seeds=true"], "neither a whole number"),
         (["seeds=[true]"], "neither a whole number"),
         (["seeds=x"], "seeds=x"),
+        (["preset.seeds=[]"], "preset.seeds=[42]"),
         (["table=1", "cluster.workers_per_stage=0"], "whole number of workers"),
         (["table=1", "cluster=inline", "cluster.workers_per_stage=2"], "Use cluster=local"),
         (

@@ -41,6 +41,7 @@ from obert_sweeps.schema import RequestError
         (["preset={stand_in:false}"], "a preset is chosen by its name"),
         (["preset@preset=paper"], "touches no stage"),
         (["leaf={method:{}}"], "touches no stage"),
+        (["cluster.memory_gb=x"], "cluster.memory_gb=x: it must be a number"),
         (["hydra.sweeper.params.x=1"], "not Hydra's"),
         (["store=${store}"], "store: Recursive"),
         (["store=???"], "store has no value"),
