@@ -24,6 +24,11 @@ HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completio
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; the return value is its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if not _ready_streams():
+        print(
+            "error: stdout is closed, and the answer goes there. Leave out `>&-`", file=sys.stderr
+        )
+        return 2
     with patient() as out:
         code = _run(given)
         out.flush()
@@ -36,7 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     try:
-        _ready_streams()
         return _dispatch(given)
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,15 +60,16 @@ def _run(given: list[str]) -> int:
         return _defect(error)
 
 
-def _ready_streams() -> None:
-    """Letters that a stream cannot write become `?`; refuse to answer on a closed stdout."""
+def _ready_streams() -> bool:
+    """Letters that a stream cannot write become `?`. Whether there is a stdout to answer on."""
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if sys.stdout is None:
-        raise RequestError("stdout is closed, and the answer goes there. Leave out `>&-`.")
+        return False
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+    return True
 
 
 def _defect(error: Exception) -> int:
