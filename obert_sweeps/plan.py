@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -12,9 +11,9 @@ from omegaconf import ListConfig
 from .ancestry import with_ancestors
 from .catalogue.cell import Cell
 from .catalogue.tables import cell_named
+from .cell_check import check_cell
 from .chain import Chains
 from .inputs import Blocked
-from .own_cell import check_own_cell
 from .request import Loaded
 from .schema import RequestError, Stage, is_training
 from .selection import select
@@ -68,11 +67,10 @@ def make_plan(loaded: Loaded) -> Plan:
     A cell whose data or checkpoints are not at hand is blocked. Raises RequestError when the
     request is wrong: no cell matches, an override touches no stage, data or checkpoints are broken,
     a stage cannot be trained as its recipe says, the pruning steps do not fit the training, or a
-    cell of one's own would not be the model that it is called.
+    cell would not be the model that it is called.
     """
     chosen, chains, seeds = select(loaded), Chains(loaded), _seeds(loaded.request)
     cells = {c.id: _cell(c, chains, seeds, selected=True) for c in chosen}
-    _refuse_unpruned(cells.values(), chains)
     if not all(c.blocked for c in cells.values()):  # of blocked cells it is not known what touches
         refuse_untouched(loaded, chains.composer.touched)
     for cell in chosen:  # the dense models that recoveries are taken against, run or not
@@ -96,9 +94,8 @@ def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellP
         of_seeds = {seed: chains.of(cell, seed) for seed in seeds}
     except Blocked as reason:
         return replace(planned, blocked=str(reason))
-    if not cell.table:
-        for chain in of_seeds.values():
-            check_own_cell(chain)
+    for chain in of_seeds.values():
+        check_cell(chain)
     planned.finals = {seed: chain.final for seed, chain in of_seeds.items()}
     needed = set(
         with_ancestors(planned.finals.values(), lambda i: chains.stages[i].parents.values())
@@ -141,20 +138,3 @@ def _seeds(request: Any) -> list[int]:
             "seeds=3 or seeds=[42,3407]."
         )
     return [int(s) for s in given]
-
-
-def _refuse_unpruned(cells: Iterable[CellPlan], chains: Chains) -> None:
-    """A cell must not be called sparse because of what no stage of it does."""
-    for planned in cells:
-        recipes = [chains.stages[i].recipe for i in planned.stages]
-        pruned = any(
-            r["sparsity"]["pattern"] != "dense" or r["training"]["lock_pattern"]
-            for r in recipes
-            if is_training(r)
-        )
-        if planned.cell.pattern != "dense" and recipes and not pruned:
-            raise RequestError(
-                f"{planned.cell.id} is to be sparse, and no stage of schedule"
-                f" '{planned.cell.schedule}' prunes. Use one that does, such as schedule=oneshot,"
-                " or method=dense without a sparsity."
-            )

@@ -221,6 +221,20 @@ def test_an_own_cell_must_be_the_model_it_is_called(schedule: list[str], says: s
 
 
 @pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["table=5", "task=sst2", "data_root=/nowhere", EXISTING], "not found"),
+        (["preset=small", "table=1"], "model.path=DIR"),
+    ],
+)
+def test_what_is_not_at_hand_blocks_every_cell_and_says_what_to_type(
+    words: list[str], says: str
+) -> None:
+    cells = plan(*words).selected()
+    assert cells and all(says in str(cell.blocked) for cell in cells)
+
+
+@pytest.mark.parametrize(
     "own",
     [
         ["method=dense"],
@@ -284,12 +298,10 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
         (["table=0", "task=sst2", "model=bert_base", "method=obert"], "schedule"),
         (["cells=*/dense", "budget.max_fisher_gradients=4"], "touches no stage"),
         (["table=1", "task=squad", "task.data=other"], "data_root"),
-        (["table=5", "task=sst2", "data_root=/nowhere", EXISTING], "not found"),
         ([*OWN, "sparsity=unstructured", "sparsity.level=1.5"], "impossible"),
         (["table=5", "sparsity=unstructured", "sparsity.level=0.5"], "table=0 … sparsity=unstr"),
         (["table=1", "sparsity.level=0.85"], "table=0 … sparsity=unstructured sparsity.level=0.85"),
         ([*OWN, "sparsity=unstructured", "sparsity.pattern=block4"], "use sparsity= one of 2of4"),
-        (["preset=small", "table=1"], "model.path="),
         (["seeds=0"], "seeds=1"),
         (["table=1", "method=obert", "method.num_recomputations=4"], "method.num_recomputations=1"),
         (["table=1", "preset.stages.transfer.epochs=2"], "touches no stage"),

@@ -1,4 +1,4 @@
-"""Whether a cell of one's own would be what it is called: its schedule may make another model."""
+"""Whether a cell would be what it is called: its schedule may make another model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .link import Link
 from .schema import RequestError, Stage
 
 
-def check_own_cell(chain: Chain) -> None:
+def check_cell(chain: Chain) -> None:
     """Raises RequestError where the chain's model is of another task, or not pruned as named."""
     cell, schedule = chain.cell, chain.notes["schedule"]
     trained = [link for link in chain.links.values() if isinstance(link, Link)]
