@@ -127,8 +127,10 @@ def compare(
         theirs = of_own_seeds(theirs, plans[a_id], plans[b_id])
     if not ours or not theirs:
         return evidence | _without_values(a, b, bool(ours), bool(theirs))
-    published = [published_deviation(cell, metric) for cell in document]
-    s_pub = next((s for s in published if s is not None), None)
+    s_pub = None
+    if not any(plans[name].stand_in for name in (a_id, b_id) if name in plans):
+        published = [published_deviation(cell, metric) for cell in document]
+        s_pub = next((s for s in published if s is not None), None)
     return evidence | _of_values(claim, ours, theirs, s_pub, confidence)
 
 
@@ -169,7 +171,7 @@ def _excess(
     """ours - threshold * theirs + tolerance, and the half-width of its confidence interval.
 
     Where the seeds show no deviation (one on each side, or the same for all) the published one
-    stands for it, and without one there is no interval.
+    stands for it, and without one, as of stand-ins, there is no interval.
     """
     excess = fmean(ours) - claim.threshold * fmean(theirs) + claim.tolerance
     spread, df = _spread(ours, theirs, claim.threshold, paired)

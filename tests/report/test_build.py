@@ -86,6 +86,19 @@ def test_seeds_that_start_from_one_dense_model_recover_that_one():
     assert not f1["paired"] and f1["seeds"] == [3, 1]
 
 
+@pytest.mark.parametrize("stand_in", [True, False])
+def test_how_published_models_vary_says_nothing_of_stand_ins(stand_in):
+    fake = sweep(seeds=(1,), stand_in=stand_in)
+    for name, accuracy in (("obert/90", 90.0), ("platon/90", 92.0)):
+        fake.finish(f"t5/qqp/bert_base/{name}", 1, accuracy=accuracy, f1=accuracy)
+    claim = next(c for c in build(fake, fake)["claims"] if c["id"] == "t5/obert-beats-platon")
+    evidence = next(e for e in claim["evidence"] if "/qqp/" in e["better"])
+    assert (evidence["verdict"], evidence["leaning"]) == (
+        "undecided" if stand_in else "broken",
+        "broken",
+    )
+
+
 def test_stand_ins_show_recovery_and_rank_and_are_never_reproduced():
     fake = sweep(seeds=(1,), stand_in=True)
     fake.finish_as_published({1: 0.0})
