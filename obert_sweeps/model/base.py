@@ -72,9 +72,13 @@ class Encoder(ABC):
         try:
             return AutoTokenizer.from_pretrained(source, revision=revision)
         except (OSError, ValueError) as error:
+            mend = (
+                "The folder needs tokenizer.json and tokenizer_config.json beside the weights."
+                if folder or self.path
+                else "Without the hub name a folder in its layout: model.path=DIR"
+            )
             raise StageError(
-                f"no tokenizer could be loaded from {source}: {_first_line(error)}. The folder"
-                " needs tokenizer.json and tokenizer_config.json beside the weights."
+                f"no tokenizer could be loaded from {source}: {_first_line(error)}. {mend}"
             ) from error
 
     def build(

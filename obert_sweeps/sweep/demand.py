@@ -39,9 +39,11 @@ def check_demand(stages: Sequence[Stage], nodes: Sequence[dict[str, float]]) -> 
                 f"{max((node.get(name, 0.0) for node in nodes), default=0.0):g} {name}"
                 for name in asked
             )
+            gpus_lack = all(node.get("GPU", 0.0) < gpus for node in nodes)
+            less = "cluster.gpus_per_stage=0" if gpus_lack else "cluster.cpus_per_stage=1"
             raise RequestError(
                 f"stage {stage.name} ({stage.id}) asks for {said} and no node of the cluster has "
-                f"more than {largest}. Ask for less (cluster.cpus_per_stage=1), or name a larger "
+                f"more than {largest}. Ask for less ({less}), or name a larger "
                 "cluster (cluster.address=HOST:PORT)"
             )
 

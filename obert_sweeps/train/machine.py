@@ -40,7 +40,9 @@ def prepare_torch(how: Runtime) -> torch.device:
     """Set this process up for a stage: its threads, and on CPU deterministic algorithms."""
     device = torch.device(how.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise StageError(f"device {how.device} is asked for and torch sees no GPU. Use device=cpu.")
+        raise StageError(
+            f"device {how.device} is asked for and torch sees no GPU. Use cluster.device=cpu"
+        )
     torch.set_num_threads(how.threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if how.threads > 1 else "false")
     torch.use_deterministic_algorithms(device.type == "cpu")
