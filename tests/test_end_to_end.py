@@ -105,7 +105,7 @@ def test_killed_driver_resumes_to_the_same_bits(tmp_path, undisturbed) -> None:
     started = subprocess.Popen(
         command("run", store), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    wait_for(lambda: checkpoints(store, "dense"), 120)
+    wait_for(lambda: checkpoints(store, "dense"), 300)
     children = family(started.pid)
     before = finished_times(store)
     assert before, "the first stage is finished by now"
@@ -127,7 +127,7 @@ def test_killed_worker_goes_on_from_its_checkpoint(tmp_path, undisturbed) -> Non
     started = subprocess.Popen(
         command("run", store), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    wait_for(lambda: checkpoints(store, "dense"), 120)
+    wait_for(lambda: checkpoints(store, "dense"), 300)
     victims = [p for p in workers_of(store) if p.pid != started.pid]
     assert victims
     for victim in victims:
@@ -148,7 +148,7 @@ def test_an_interrupted_run_says_so_and_resumes(tmp_path, undisturbed) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: checkpoints(store, "dense"), 120)
+    wait_for(lambda: checkpoints(store, "dense"), 300)
     started.send_signal(signal.SIGTERM)
     out, err = started.communicate(timeout=60)
     assert started.returncode == 143 and out == "" and "resumes" in err
