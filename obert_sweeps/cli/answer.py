@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable
@@ -12,11 +11,10 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from ..overrides import spelled
 from ..request import Loaded
 
 Document = TypeVar("Document")
-
-_PLAIN = re.compile(r"[A-Za-z0-9_/.:@%+~-]+")  # what Hydra reads without quotes
 
 
 def print_json(document: Any) -> None:
@@ -34,10 +32,7 @@ def answer(loaded: Loaded, document: Document, show: Callable[[Document], object
 
 def typed(key: str, value: str) -> str:
     """An override as it is typed: in quotes where Hydra wants them, and then the shell."""
-    if not _PLAIN.fullmatch(value):
-        escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (m[2] and "\\'"), value)
-        value = f"'{escaped}'"
-    return shlex.quote(f"{key}={value}")
+    return shlex.quote(f"{key}={spelled(value)}")
 
 
 def by_reason(blocked: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
