@@ -44,7 +44,7 @@ class Composer:
         self.preset = to_plain(self.request.preset)
         # Hundreds of chains are made of a few dozen leaves and links, and merging them is slow.
         self._leaves: dict[str, dict[str, Any]] = {}
-        self._links: dict[str, dict[str, AnyLink]] = {}
+        self._links: dict[tuple[str, bool], dict[str, AnyLink]] = {}
 
     def leaf(self, group: str, name: str, between: dict[str, Any] | None = None) -> dict[str, Any]:
         """A leaf's keys after the schedule's (`between`), the preset's and the user's word."""
@@ -86,14 +86,12 @@ class Composer:
         equal = self.request.comparison == "equal_budget" and cell.method != "dense"
         specific = f"{schedule}_{cell.task}"
         own = specific in self.leaves["schedule"] and not equal
-        name = specific if own else schedule
-        if self.choices.get("schedule") == schedule:
-            name = schedule
+        said = self.choices.get("schedule") == schedule
+        name = specific if own and not said else schedule
         leaf = self.leaf("schedule", name)
-        if name not in self._links:
-            said = self.choices.get("schedule") == schedule
-            self._links[name] = self._merged_links(name, leaf["stages"], said)
-        links = copy.deepcopy(self._links[name])
+        if (name, said) not in self._links:
+            self._links[name, said] = self._merged_links(name, leaf["stages"], said)
+        links = copy.deepcopy(self._links[name, said])
         assumed = {k: v for k, v in leaf["assumed"].items() if k.split(".")[0] in links}
         target = 0.0 if cell.pattern == "dense" else self.sparsity_of(cell)["level"]
         notes = {"schedule": name, "source": leaf["source"], "assumed": assumed}
