@@ -31,8 +31,8 @@ from typing import Any
 from rich.console import Console
 
 from obert_sweeps import sweep
-from obert_sweeps.plan import make_plan
-from obert_sweeps.request import read
+from obert_sweeps.plan.dag import make_plan
+from obert_sweeps.request.read import read
 from obert_sweeps.schema import Runtime, Stage
 from obert_sweeps.store import Store
 from obert_sweeps.sweep.demand import most_at_once

@@ -7,9 +7,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-from .lease import this_process
 from .make import PACKAGE, make
-from .place.base import cannot_write
 from .schema import Interrupted, RequestError, Runtime, Stage, StageError, WorkerLost
 from .stage.base import Kind, Result, StageWriter, inherited
 from .stage.benchmark import benchmark_stage
@@ -17,6 +15,8 @@ from .stage.export import export_stage
 from .stage.teacher_logits import teacher_logits_stage
 from .stage.train import train_stage
 from .store import Held, StageFolder, Store
+from .store.lease import this_process
+from .store.place.base import cannot_write
 from .tracker.base import Tracker
 from .worker_group import ALONE, WorkerGroup
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from obert_sweeps.place.bucket import BucketPlace
+from obert_sweeps.store.place.bucket import BucketPlace
 
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 

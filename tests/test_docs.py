@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from obert_sweeps.cli.verbs import VERBS
-from obert_sweeps.request import read
+from obert_sweeps.request.read import read
 
 COMMAND = re.compile(r"^ *obert-sweeps +(.+)$", re.MULTILINE)
 MADE_BY_THE_READER = {

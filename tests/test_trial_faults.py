@@ -187,9 +187,9 @@ def test_an_interruption_is_passed_on_and_told_to_the_tracker(tmp_path: Path) ->
     [
         ({"_target_": "os.system", "command": "true"}, "allow_targets=\\[os\\]"),
         ({"_target_": "obert_sweepsx.Dense"}, "allow_targets"),
-        ({"_target_": "obert_sweeps.store.Path"}, "is no Method"),
-        ({"_target_": "obert_sweeps.place.folder.shutil.rmtree"}, "cannot be found"),
-        ({"_target_": "obert_sweeps.place.base.digest"}, "is no Method"),
+        ({"_target_": "obert_sweeps.store.store.Path"}, "is no Method"),
+        ({"_target_": "obert_sweeps.store.place.folder.shutil.rmtree"}, "cannot be found"),
+        ({"_target_": "obert_sweeps.store.place.base.digest"}, "is no Method"),
         ({"_target_": "obert_sweeps.method.dense.Sparse"}, "cannot be found"),
         ({"_target_": "obert_sweeps.task.base.Task"}, "is no Method"),
         ({}, "allow_targets"),

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from ..overrides import spelled
-from ..request import Loaded
+from ..request.overrides import spelled
+from ..request.read import Loaded
 
 Document = TypeVar("Document")
 

@@ -8,11 +8,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..plan import make_plan
+from ..plan.dag import make_plan
 from ..report import words
 from ..report.build import build
 from ..report.fairness import fairness
-from ..request import Loaded
+from ..request.read import Loaded
 from .answer import answer, console, tell_blocked
 from .settings import store_of
 

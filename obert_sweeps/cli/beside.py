@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ..plan import Plan
+from ..plan.dag import Plan
 from ..store import Store
 from .answer import typed
 

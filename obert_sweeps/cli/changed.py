@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..plan import Plan
+from ..plan.dag import Plan
 from ..store import Store
 from .answer import notice
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..plan import Plan
-from ..request import Loaded
+from ..plan.dag import Plan
+from ..request.read import Loaded
 from ..schema import RequestError, Stage
 from .child import ChildDied, ask
 

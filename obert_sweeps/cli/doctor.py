@@ -16,11 +16,11 @@ from typing import Any
 from rich.table import Table
 
 from ..amounts import counted, size
-from ..place.base import cannot_write
-from ..plan import make_plan
-from ..request import Loaded
+from ..plan.dag import make_plan
+from ..request.read import Loaded
 from ..schema import RequestError
 from ..store import Store
+from ..store.place.base import cannot_write
 from .answer import answer, console
 from .child import ChildDied, ask
 

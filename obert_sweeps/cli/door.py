@@ -12,8 +12,8 @@ import sys
 import traceback
 from io import TextIOWrapper
 
-from ..place.base import cannot_write
 from ..schema import Interrupted, RequestError
+from ..store.place.base import cannot_write
 from .streams import patient
 from .verbs import PROGRAM, VERBS, help_text
 
@@ -85,7 +85,7 @@ def _defect(error: Exception) -> int:
 
 def _dispatch(given: list[str]) -> int:
     if "-m" in given or "--multirun" in given:
-        from ..overrides import how_to_sweep
+        from ..request.overrides import how_to_sweep
 
         raise RequestError(f"-m (Hydra's multirun) is not supported. {how_to_sweep('method.damp')}")
     verb = given[0] if given and given[0] in VERBS else None
@@ -107,7 +107,7 @@ def _dispatch(given: list[str]) -> int:
         raise RequestError(
             f"'{flags[0]}' is not an option. Use key=value; see {PROGRAM} {verb} --help"
         )
-    from ..request import read  # not at the top: help answers without Hydra
+    from ..request.read import read  # not at the top: help answers without Hydra
 
     _refuse_no_working_folder()
     loaded = read(rest)
@@ -131,7 +131,7 @@ def _hydra(rest: list[str]) -> int:
     """What stays Hydra's own: showing the configuration, and completion of overrides."""
     import hydra
 
-    from ..request import register_schema
+    from ..request.read import register_schema
     from ..shipped import conf_dir
 
     _take_verb_off_completion()

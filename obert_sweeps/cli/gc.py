@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..amounts import counted, size
-from ..garbage import find, free, held
-from ..plan import make_plan
-from ..request import Loaded
+from ..plan.dag import make_plan
+from ..plan.garbage import find, free, held
+from ..request.read import Loaded
 from .answer import answer, console, notice, tell_blocked
 from .beside import other_cells, request_of
 from .settings import store_of

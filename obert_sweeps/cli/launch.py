@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from ..launch_files import render
-from ..request import Loaded
-from ..selection import select
+from ..request.read import Loaded
+from ..request.selection import select
+from .launch_files import render
 
 
 def main(loaded: Loaded) -> int:

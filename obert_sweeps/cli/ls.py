@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from ..request import Loaded
-from ..selection import select
+from ..request.read import Loaded
+from ..request.selection import select
 from .answer import answer, console
 
 

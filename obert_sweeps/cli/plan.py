@@ -8,12 +8,12 @@ from typing import Any
 from rich.table import Table
 
 from ..amounts import counted, duration, size
-from ..cost import Measured
-from ..plan import Plan, make_plan
-from ..request import Loaded
+from ..plan.cost import Measured
+from ..plan.dag import Plan, make_plan
+from ..plan.to_run import to_run
+from ..request.read import Loaded
 from ..schema import Stage, role_group
 from ..store import Store
-from ..to_run import to_run
 from .answer import answer, by_reason, console
 from .changed import tell_of_changed_code
 from .check import check_stages, restates

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..request import Loaded
+from ..request.read import Loaded
 from ..schema import Interrupted, RequestError, Stage
 from ..store import Store
 from ..sweep.attempt import own_runtime

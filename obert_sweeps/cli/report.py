@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..compose import to_plain
-from ..plan import Plan, make_plan
+from ..plan.compose import to_plain
+from ..plan.dag import Plan, make_plan
 from ..report.build import build
 from ..report.files import write
 from ..report.links import run_links
 from ..report.terminal import terminal
 from ..report.traces import read_traces
-from ..request import Loaded
+from ..request.read import Loaded
 from ..store import Store
 from .answer import answer, console
 from .settings import store_of

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from ..amounts import counted
-from ..cell_records import CellRecords
-from ..compose import to_plain
-from ..lease import this_process
 from ..make import make
-from ..plan import Plan, make_plan
-from ..request import Loaded
+from ..plan.compose import to_plain
+from ..plan.dag import Plan, make_plan
+from ..plan.to_run import to_run
+from ..request.read import Loaded
 from ..schema import RequestError
+from ..store.lease import this_process
 from ..sweep import Event, run_plan
 from ..sweep.progress import Progress
-from ..to_run import to_run
 from ..tracker.base import Tracker
 from .answer import notice
+from .cell_records import CellRecords
 from .changed import tell_of_changed_code
 from .check import check_stages
 from .report import conclude

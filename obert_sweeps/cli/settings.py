@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..compose import to_plain
-from ..request import Loaded
+from ..plan.compose import to_plain
+from ..request.read import Loaded
 from ..schema import RequestError, Runtime
 from ..store import Store
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..cost import seconds_left
-from ..plan import Plan, make_plan
-from ..request import Loaded
+from ..plan.cost import seconds_left
+from ..plan.dag import Plan, make_plan
+from ..request.read import Loaded
 from ..schema import Stage
 from ..store import StageFolder, Store
 from .answer import answer, typed

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ..amounts import counted
-from ..compose import to_plain
 from ..make import make
-from ..rebuild import FOLDER, Rebuilt, rebuild
-from ..request import Loaded
+from ..plan.compose import to_plain
+from ..request.read import Loaded
 from ..schema import RequestError
 from ..store import Store
 from ..tracker.base import Rebuilder, Tracker
+from ..tracker.rebuild import FOLDER, Rebuilt, rebuild
 from .answer import answer, console, notice
 from .settings import store_of
 

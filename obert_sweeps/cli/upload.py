@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 
-from ..rebuild import FOLDER
-from ..request import Loaded
+from ..request.read import Loaded
+from ..tracker.rebuild import FOLDER
 from .answer import notice
 from .settings import store_of
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..cost import fisher_rows
+from ..plan.cost import fisher_rows
 from ..schema import Stage
 from .means import mean_of_all
 from .source import CellView, PlanView, StoreView, own_stages

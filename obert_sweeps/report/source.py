@@ -9,8 +9,8 @@ from math import isfinite
 from statistics import fmean
 from typing import Any, Protocol
 
-from ..ancestry import with_ancestors
 from ..catalogue.cell import Cell, primary_metric
+from ..plan.ancestry import with_ancestors
 from ..schema import Stage
 from .means import mean_of_known
 

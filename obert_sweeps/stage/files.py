@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ..place.base import fault
 from ..schema import Runtime, Stage, StageError
 from ..store import Store
+from ..store.place.base import fault
 from ..worker_group import WorkerGroup
 
 NO_MODEL = {"logits"}  # roles of parents that leave no model

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..lease import this_process
-from ..place.base import fault
 from ..store import Held, StageFolder
+from ..store.lease import this_process
+from ..store.place.base import fault
 
 _LOOK_SECONDS = 0.5  # how often one who waits looks again
 

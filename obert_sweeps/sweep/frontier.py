@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable
 
-from ..ancestry import with_ancestors
+from ..plan.ancestry import with_ancestors
 from ..schema import Stage
 
 # A stage without an estimate still counts: a longer chain goes before a shorter one.

@@ -6,9 +6,9 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from ..plan.to_run import to_run
 from ..schema import RequestError, Stage
 from ..store import Store
-from ..to_run import to_run
 from .events import Event, OnEvent
 from .frontier import Frontier
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..amounts import duration
-from ..cost import seconds_left
+from ..plan.cost import seconds_left
 from ..schema import Stage
 from ..store import Store
 from .events import Event

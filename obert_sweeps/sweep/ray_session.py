@@ -15,8 +15,8 @@ from typing import Any
 
 import ray
 
-from ..lease import process_start
 from ..schema import RequestError
+from ..store.lease import process_start
 from .signals import interruptible
 
 _PREFIX = "obert-"

@@ -14,7 +14,7 @@ import pytest
 
 from obert_sweeps.cli.door import main
 from obert_sweeps.cli.verbs import GROUPS, KEYS, VERBS
-from obert_sweeps.request import read
+from obert_sweeps.request.read import read
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from obert_sweeps.cli.settings import runtime_of
-from obert_sweeps.request import read
+from obert_sweeps.request.read import read
 from obert_sweeps.schema import RequestError
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from obert_sweeps.cli import sync, upload
 from obert_sweeps.cli.upload import Uploads
-from obert_sweeps.request import read
+from obert_sweeps.request.read import read
 from obert_sweeps.schema import RequestError
 from obert_sweeps.store import Store
 from obert_sweeps.tracker import wandb_tracker

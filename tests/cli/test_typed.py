@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from obert_sweeps.cli.answer import typed
-from obert_sweeps.request import read
+from obert_sweeps.request.read import read
 
 
 @pytest.mark.parametrize(

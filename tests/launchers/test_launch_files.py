@@ -15,7 +15,7 @@ import ray
 import yaml
 
 from obert_sweeps.cli.door import main
-from obert_sweeps.request import read
+from obert_sweeps.request.read import read
 
 REQUEST = ["table=[1,4]", "cells='t1/*'", "seeds=2", "tracker=none", "cluster.cpus_per_stage=2"]
 IMAGE = "cluster.launch.image=registry.example/obert-sweeps:1"

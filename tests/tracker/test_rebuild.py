@@ -11,12 +11,12 @@ import pytest
 from offline_wandb import finished_runs
 from tiny_stage import one_shot, run, runtime, stage
 
-from obert_sweeps import rebuild as module
-from obert_sweeps.rebuild import Rebuilt, ended, rebuild
 from obert_sweeps.schema import RequestError
 from obert_sweeps.store import Store
+from obert_sweeps.tracker import rebuild as module
 from obert_sweeps.tracker import wandb_rebuild, wandb_tracker
 from obert_sweeps.tracker.base import Tracker
+from obert_sweeps.tracker.rebuild import Rebuilt, ended, rebuild
 from obert_sweeps.tracker.wandb_tracker import WandbTracker
 from obert_sweeps.trial import run_stage
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from obert_sweeps.plan import make_plan
-from obert_sweeps.request import read
+from obert_sweeps.plan.dag import make_plan
+from obert_sweeps.request.read import read
 from obert_sweeps.schema import LearningRatePiece, RequestError, Training
 from obert_sweeps.train.check import check_fits, check_values
 

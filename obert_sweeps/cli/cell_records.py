@@ -1,0 +1,92 @@
+"""A cell and seed is complete when its last stage is: it is recorded, tracked and announced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..plan.dag import CellPlan, Plan
+from ..report import words
+from ..report.cells import cell_entries
+from ..report.source import ancestors, outcome_of
+from ..store import Store
+from ..tracker.base import Tracker
+
+
+@dataclass
+class CellRecords:
+    """Writes ROOT/cells/… for every complete cell of a plan, each once.
+
+    A record is written after the tracker has seen it, so that a driver killed in between does both
+    again; deterministic run ids make the second time harmless.
+    """
+
+    plan: Plan
+    store: Store
+    tracker: Tracker
+    say: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        recorded = [r for r in self.store.cells() if r.get("stages")]
+        self.known = {
+            _key(r["id"], r["seed"], r["stages"][-1], r.get("settings", ())) for r in recorded
+        }
+
+    def stage_ended(self, stage_id: str) -> None:
+        """Record the cells whose last stage this is."""
+        for planned in self.plan.selected():
+            for seed, final in planned.finals.items():
+                if final == stage_id:
+                    self._complete(planned, seed)
+
+    def catch_up(self) -> None:
+        """Record the cells that earlier runs completed without recording them."""
+        for planned in self.plan.selected():
+            for seed, final in planned.finals.items():
+                if self.store.result(final) is not None:
+                    self._complete(planned, seed)
+
+    def _complete(self, planned: CellPlan, seed: int) -> None:
+        key = _key(planned.cell.id, seed, planned.finals[seed], planned.cell.settings)
+        if key in self.known:
+            return
+        self.known.add(key)
+        record, line = self._record(planned, seed)
+        self.tracker.cell(record, str(self.store.root))
+        self.store.write_cell(record)
+        self.say(line)
+
+    def _record(self, planned: CellPlan, seed: int) -> tuple[dict[str, Any], str]:
+        cell = planned.cell
+        one = replace(planned, finals={seed: planned.finals[seed]})
+        plans = {cell.id: one}
+        if cell.baseline and cell.baseline in self.plan.cells:
+            plans[cell.baseline] = self.plan.cells[cell.baseline]
+        outcomes = {name: outcome_of(p, self.plan, self.store) for name, p in plans.items()}
+        entry = next(e for e in cell_entries(plans, outcomes) if e["id"] == cell.id)
+        values, printed = dict(entry["measured"]), dict(cell.published)
+        record = {
+            **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method")},
+            "sparsity": cell.sparsity,
+            "measured_sparsity": entry["measured_sparsity"],
+            "pattern": cell.pattern,
+            "settings": list(cell.settings),
+            "seed": seed,
+            "stages": ancestors(planned.finals[seed], self.plan.stages),
+            "measured": values,
+            "published": printed,
+            "difference": {
+                k: v - printed[k]
+                for k, v in values.items()
+                if v is not None and printed.get(k) is not None
+            },
+            "verdict": entry["verdict"],
+        }
+        shown = f"{words.measured(entry)}  (document {words.published(entry)})"
+        return record, f"{cell.id}  {shown}  {entry['verdict']}"
+
+
+def _key(cell: str, seed: int, final: str, settings: Iterable[str]) -> tuple[Any, ...]:
+    """By what a record is known. Settings of one's own cells may say one thing in two ways."""
+    return cell, seed, final, () if cell.startswith("t0/") else tuple(settings)

@@ -1,0 +1,116 @@
+"""What a store holds that no cell needs any more.
+
+Results, records and logs always stay: they weigh little and cost hours. What goes are models, what
+teachers said, and checkpoints. A stage whose model was freed is run again when a new one needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..store import StageFolder, Store
+from ..store.place import FolderPlace
+from .ancestry import with_ancestors
+from .dag import Plan
+
+_ON_THIS_MACHINE = {
+    "replay": "`obert-sweeps replay` makes it again",
+    "copies": "folders of the bucket, fetched again when they are needed",
+    "cache": "tokenised rows, made again when a stage needs them",
+}
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A folder that can go. `stage` is empty where it is no stage's."""
+
+    stage: str
+    name: str  # the stage's, for people
+    what: str  # model, logits, checkpoint-<step>, replay, copies, cache, or a draft's name
+    bytes: int
+    reason: str
+
+
+def held(store: Store) -> dict[str, str]:
+    """Stage -> who runs it, as far as a look can tell."""
+    holders = {stage: store.folder(stage).holder() for stage in store.ids()}
+    return {stage: str(holder) for stage, holder in holders.items() if holder is not None}
+
+
+def find(plan: Plan, store: Store) -> list[Garbage]:
+    """What can go, the largest first, as seen from the selected cells of `plan`.
+
+    Nothing of a stage that somebody runs, and no model of those it descends from; nothing of the
+    last stage of a cell that the store has a record of, of whatever request. Where a selected
+    cell is blocked it is not known what it would need: then no other request's stages are listed.
+    """
+    running = held(store)
+    used = set(with_ancestors(running, lambda stage: _parents(stage, store)))
+    used |= {record["stages"][-1] for record in store.cells() if record.get("stages")}
+    known = not any(cell.blocked for cell in plan.selected())
+    found: list[Garbage] = []
+    for stage in store.ids():
+        if stage not in used:
+            found += _of_stage(stage, plan, store, known)
+    for what, reason in _ON_THIS_MACHINE.items():
+        if not running and (size := FolderPlace(store.root).size(what)):
+            found.append(Garbage("", "", what, size, reason))
+    return sorted(found, key=lambda item: -item.bytes)
+
+
+def free(item: Garbage, store: Store) -> None:
+    """Remove it. Needs no space; what is being run by now stays."""
+    if not item.stage:
+        FolderPlace(store.root).remove(item.what)
+        return
+    folder = store.folder(item.stage)
+    if folder.holder() is not None:
+        return
+    if item.what == "model":
+        folder.free_folder("model")
+    else:
+        folder.remove(item.what)
+
+
+def _of_stage(stage: str, plan: Plan, store: Store, known: bool) -> Iterator[Garbage]:
+    folder, result = store.folder(stage), store.result(stage)
+    planned = plan.stages.get(stage)
+    name = planned.name if planned else str(_recorded(stage, store).get("name", ""))
+
+    def item(what: str, reason: str) -> Garbage:
+        return Garbage(stage, name, what, folder.size(what), reason)
+
+    yield from (item(draft, "left by a process that was killed") for draft in folder.drafts())
+    rest = folder.size("model.freed") - folder.size("model.freed/manifest.json")
+    if folder.freed("model") and rest:
+        yield Garbage(stage, name, "model", rest, "freed before, but not to its end")
+    if result is not None:
+        yield from (item(name, "its stage is finished") for name in folder.checkpoints())
+    if planned is None and not known:
+        return
+    if result is None:
+        if planned is None:
+            reason = "unfinished, and of another request"
+            yield from (item(name, reason) for name in (*folder.checkpoints(), *_model(folder)))
+        return
+    if planned is None:
+        yield from (item(m, "of another request; its result stays") for m in _model(folder))
+    elif stage not in {i for cell in plan.cells.values() for i in cell.finals.values()}:
+        children = [s.id for s in plan.stages.values() if stage in s.parents.values()]
+        if all(store.result(child) is not None for child in children):
+            reason = f"no cell's result, and all {len(children)} that go on from it are finished"
+            yield from (item(m, reason) for m in _model(folder))
+
+
+def _model(folder: StageFolder) -> list[str]:
+    return [made for made in ("model", "logits") if folder.has_folder(made)]
+
+
+def _parents(stage: str, store: Store) -> list[str]:
+    return list(_recorded(stage, store).get("parents", {}).values())
+
+
+def _recorded(stage: str, store: Store) -> dict[str, Any]:
+    return store.folder(stage).read_json("stage.json") or {}

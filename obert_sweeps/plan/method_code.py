@@ -1,0 +1,132 @@
+"""What a plan knows of a method's code: its version, and a digest of its source.
+
+Read from the source: the driver imports neither torch nor, before a run, anybody's package.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.abc import InspectLoader
+from importlib.machinery import ModuleSpec
+
+from ..make import PACKAGE
+from ..schema import RequestError
+
+ROOT = f"{PACKAGE}.method.base"  # what all methods have in common is no method's code
+
+
+@dataclass(frozen=True)
+class Code:
+    """`version` is hashed into a stage's identity, `digest` only tells that something changed."""
+
+    version: int = 1
+    digest: str | None = None  # None: there is no source to be read
+
+
+@dataclass
+class Codes:
+    """Methods' code, each read once for a plan."""
+
+    allow_targets: Sequence[str]
+    known: dict[str, Code] = field(default_factory=dict)
+
+    def of(self, target: str) -> Code:
+        """The code of a class by its dotted name. RequestError if its version is no number."""
+        if target not in self.known:
+            self.known[target] = self._read(target)
+        return self.known[target]
+
+    def _read(self, target: str) -> Code:
+        module, _, name = target.rpartition(".")
+        version, texts = None, {}
+        for where, tree, node in self._lineage(module, name):
+            version = _version(node, where) if version is None else version
+            texts[where] = ast.unparse(_without_docstrings(tree))
+        if not texts:
+            return Code()
+        digest = hashlib.sha256("\n".join(texts.values()).encode()).hexdigest()[:16]
+        return Code(version or 1, digest)
+
+    def _lineage(self, module: str, name: str) -> Iterator[tuple[str, ast.Module, ast.ClassDef]]:
+        """A class and those it inherits from, with their modules; imported names are followed."""
+        text = self._source(module)
+        if text is None:
+            return
+        try:
+            tree = ast.parse(text)
+        except SyntaxError as error:
+            raise RequestError(
+                f"{module} is no Python: line {error.lineno}: {error.msg}. Mend it, or choose"
+                " another method."
+            ) from error
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                yield module, tree, node
+                for base in node.bases:
+                    if isinstance(base, ast.Name):
+                        yield from self._lineage(module, base.id)
+            elif isinstance(node, ast.ImportFrom):
+                for given in node.names:
+                    if (given.asname or given.name) == name:
+                        yield from self._lineage(_imported(node, module), given.name)
+
+    def _source(self, module: str) -> str | None:
+        if module == ROOT or module.partition(".")[0] not in (PACKAGE, *self.allow_targets):
+            return None
+        spec = spec_of(module)
+        loader = spec.loader if spec else None
+        return loader.get_source(module) if isinstance(loader, InspectLoader) else None
+
+
+def spec_of(module: str) -> ModuleSpec | None:
+    """Where a module is, found without importing it or the packages it is in."""
+    spec: ModuleSpec | None = None
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        name, path = ".".join(parts[:count]), spec.submodule_search_locations if spec else None
+        found = (finder.find_spec(name, path) for finder in sys.meta_path)
+        spec = next((one for one in found if one is not None), None)
+        if spec is None or (count < len(parts) and spec.submodule_search_locations is None):
+            return None
+    return spec
+
+
+def _imported(node: ast.ImportFrom, module: str) -> str:
+    """The module that `from … import` names."""
+    if not node.level:
+        return node.module or ""
+    path, spec = module.split("."), spec_of(module)
+    is_package = spec is not None and spec.submodule_search_locations is not None
+    up = path[: len(path) - node.level + is_package]
+    return ".".join([*up, node.module] if node.module else up)
+
+
+def _version(node: ast.ClassDef, module: str) -> int | None:
+    """What a class's own body says its version is; None if it does not."""
+    for line in node.body:
+        targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        if not any(isinstance(t, ast.Name) and t.id == "version" for t in targets):
+            continue
+        value = getattr(line, "value", None)
+        said = value.value if isinstance(value, ast.Constant) else None
+        if type(said) is not int or said < 1:
+            raise RequestError(
+                f"the version of {module}.{node.name} is read before anything is imported, so it"
+                " must be written as a whole number from 1: version: ClassVar[int] = 2"
+            )
+        return said
+    return None
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    """Words for people do not change what is computed."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree

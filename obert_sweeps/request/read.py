@@ -1,0 +1,284 @@
+"""Reading a request: the strict schema of the command line, composed by Hydra in two calls.
+
+The first call gives the request, the second every leaf of every group at once. What could only
+surprise (sweeps, added keys, keys of a leaf that was not chosen) is refused with the way to say it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+from ..schema import EqualBudget, RequestError
+from ..shipped import conf_dir, leaf_names
+from .overrides import how_to_sweep, parse
+
+CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
+CHAIN_GROUPS = ("schedule", "distill")  # only for table=0
+LEAF_GROUPS = CELL_GROUPS + CHAIN_GROUPS
+ROOT_GROUPS = ("preset", "cluster", "tracker")  # one leaf of each is always chosen
+OVERLAYS = ("task", "model", "method", "stages")  # of a preset: by leaf, by link of a chain
+MARK = "leaf_"  # a key of Hydra's grammar must not begin with a digit, and 2of4 does
+
+
+@dataclass
+class Budget:
+    max_train_rows: int | None = None
+    max_eval_rows: int | None = None
+    max_epochs: float | None = None
+    max_fisher_gradients: int | None = None
+
+
+@dataclass
+class Preset:
+    """What a preset changes in the leaves: by name, or `*` for all of a group."""
+
+    name: str = "demo"
+    stand_in: bool = True
+    seeds: list[int] = field(default_factory=lambda: [42])
+    pretrain: str | None = None  # the schedule that `start: pretrained` means, if any
+    first: list[str] | None = None
+    task: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, Any] = field(default_factory=dict)  # by link of a chain, e.g. `transfer`
+    equal_budget: EqualBudget = field(default_factory=EqualBudget)
+
+
+@dataclass
+class Request:
+    """The strict schema of config.yaml."""
+
+    task: Any = None
+    model: Any = None
+    method: Any = None
+    sparsity: Any = None
+    schedule: Any = None
+    distill: Any = None
+    cluster: Any = None
+    tracker: Any = None
+    preset: Preset = field(default_factory=Preset)
+    table: Any = "all"
+    cells: Any = None
+    seeds: Any = None
+    base_seed: int = 42
+    vary: str = "result"
+    comparison: str = "as_published"
+    data_root: str | None = None
+    store: str = "runs"
+    format: str = "text"
+    confirm: bool = False
+    stage: str | None = None
+    budget: Budget = field(default_factory=Budget)
+    allow_targets: list[str] = field(default_factory=list)
+    leaf: dict[str, Any] = field(default_factory=dict)  # filled by compose, not by people
+
+
+def register_schema() -> None:
+    ConfigStore.instance().store("schema", Request)
+
+
+@contextmanager
+def hydra_session() -> Iterator[None]:
+    register_schema()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="obert-sweeps"):
+        yield
+
+
+@dataclass
+class Loaded:
+    """A composed request, what of it the user said, and every leaf it can use."""
+
+    request: DictConfig
+    choices: dict[str, str]  # group -> the leaf the user chose
+    leaf_overrides: dict[str, list[Override]]  # group -> overrides of the chosen leaf's keys
+    leaves: dict[str, dict[str, Any]]  # group -> name -> plain data as in the YAML
+    overrides: list[Override]  # all of them, as parsed
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def read(overrides: list[str]) -> Loaded:
+    """Compose a request from the command line's overrides; refuse what could only surprise.
+
+    Raises RequestError naming the override.
+    """
+    parsed = parse(overrides)
+    for override in parsed:
+        _refuse_what_touches_nothing(override)
+    choices, leaf_overrides = _sort(parsed)
+    with hydra_session():
+        try:
+            request = compose("config", overrides=[_as_hydra_takes(o) for o in parsed])
+            loader = GlobalHydra.instance().config_loader()
+            names = {g: loader.get_group_options(g) for g in LEAF_GROUPS}
+            every = [f"+{g}@leaf.{g}.{MARK}{n}={n}" for g in LEAF_GROUPS for n in names[g]]
+            search = [o for o in overrides if o.startswith("hydra.searchpath")]
+            leaves: Any = OmegaConf.to_container(
+                compose("config", overrides=[*every, *search]).leaf, resolve=True
+            )
+            OmegaConf.to_container(request, resolve=True)  # every ${…} leads somewhere
+        except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
+            raise RequestError(_explain(error)) from error
+    _check_root(request)
+    every_leaf = {
+        group: {name.removeprefix(MARK): leaf for name, leaf in leaves.get(group, {}).items()}
+        for group in LEAF_GROUPS
+    }
+    return Loaded(request, choices, leaf_overrides, every_leaf, parsed)
+
+
+def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Override]]]:
+    """Tell choices of a leaf from overrides of a leaf's keys."""
+    choices: dict[str, str] = {}
+    keys: dict[str, list[Override]] = {}
+    for override in parsed:
+        group, _, rest = override.key_or_group.partition(".")
+        if group not in LEAF_GROUPS + ROOT_GROUPS or (rest and group in ROOT_GROUPS):
+            continue
+        if rest:
+            keys.setdefault(group, []).append(override)
+            continue
+        value = override.value()
+        if isinstance(value, list):
+            first = value[0] if value else "NAME"
+            how = f"Use {group}={first}." if group in ROOT_GROUPS else how_to_sweep(group)
+            raise RequestError(
+                f"'{override.input_line}': one {group} at a time, since Hydra would merge them. "
+                f"{how}"
+            )
+        if not isinstance(value, str):
+            known = ", ".join(leaf_names(group))
+            raise RequestError(
+                f"'{override.input_line}': a {group} is chosen by its name. Known: {known}."
+            )
+        if group in LEAF_GROUPS:
+            choices[group] = value
+    for group, overrides in keys.items():
+        if group not in choices:
+            first = overrides[0].input_line
+            if group == "sparsity":
+                raise RequestError(
+                    f"'{first}' has no sparsity to change: the level is part of the document's "
+                    f"cells. For a cell of your own use table=0 … sparsity=unstructured {first}"
+                )
+            raise RequestError(
+                f"'{first}' has no {group} to change: choose one first, for instance "
+                f"{group}=… {first}"
+            )
+    return choices, keys
+
+
+def _refuse_what_touches_nothing(override: Override) -> None:
+    """Refuse added and removed keys, and what is not the user's to say."""
+    key, line = override.key_or_group, override.input_line
+    if override.is_hydra_override():
+        if key.startswith(("hydra.sweeper", "hydra.launcher", "hydra/sweeper", "hydra/launcher")):
+            raise RequestError(f"'{line}': the sweep is not Hydra's. Leave it out.")
+        return
+    plain = not (override.is_add() or override.is_delete() or override.is_force_add())
+    if not plain and (override.is_delete() or not _open_ended(key)):
+        group, _, rest = key.partition(".")
+        own = (
+            f"For others write a leaf of your own in conf/{group}/ and choose it."
+            if rest and group in LEAF_GROUPS
+            else "Use key=value."
+        )
+        raise RequestError(f"'{line}': keys can be changed, not added or removed. {own}")
+    if key in ("preset.stand_in", "preset.name"):
+        raise RequestError(
+            f"'{line}': what a preset is called and whether its results are stand-ins is the "
+            "preset's own word. Use preset=NAME, or write a preset of your own in conf/preset/."
+        )
+    if key.partition(".")[0] == "leaf" or override.package is not None:
+        raise RequestError(f"'{line}' touches no stage. Leave it out.")
+
+
+def _open_ended(key: str) -> bool:
+    """Whether it is of a preset's word on leaves or stages, which need not be there yet."""
+    return key.startswith(tuple(f"preset.{part}." for part in OVERLAYS))
+
+
+def _as_hydra_takes(override: Override) -> str:
+    """An override in Hydra's words.
+
+    What a preset says of a leaf or a stage lies over that one's own keys, most of which it does not
+    name, and Hydra would refuse those without a `+`; a misspelt one is refused when it is merged.
+    """
+    line = str(override.input_line)
+    plain = not (override.is_add() or override.is_force_add())
+    return f"++{line}" if plain and _open_ended(override.key_or_group) else line
+
+
+_NEEDS = {  # what OmegaConf says of a value of the wrong type, and what the key takes
+    "converted to Integer": "a whole number, for instance 42",
+    "converted to Float": "a number, for instance 0.5",
+    "not a valid bool": "true or false",
+    "not a ListConfig": "a list, for instance [a,b]",
+    "is not Optional": "a value, not null",
+}
+
+
+_CLUSTER_NUMBERS = (
+    "memory_gb", "micro_batch", "checkpoint_seconds", "group_seconds", "held_seconds",
+    "wait_seconds", "wait_for_nodes", "cpus", "max_concurrent", "max_failures",
+)  # fmt: skip
+
+
+def _explain(error: Exception) -> str:
+    merging = "Error merging override "
+    if isinstance(error.__cause__, OmegaConfBaseException) and str(error).startswith(merging):
+        override, why = first_line(error).removeprefix(merging), first_line(error.__cause__)
+        needed = [needs for words, needs in _NEEDS.items() if words in why]
+        return f"'{override}': " + (f"it must be {needed[0]}." if needed else why)
+    if isinstance(error, InterpolationResolutionError):
+        return f"{error.full_key}: {first_line(error)}. ${{…}} stands for another key's value."
+    text = str(error).strip().split("Config search path:")[0].strip()
+    text = text.replace("Could not override", "there is no key").replace("In 'config': ", "")
+    lines = [line for line in text.splitlines() if line and "use +" not in line]
+    return "\n".join(lines) + "\nSee the keys with: obert-sweeps plan --cfg job"
+
+
+def _check_root(request: DictConfig) -> None:
+    for missing in OmegaConf.missing_keys(request):
+        if not missing.startswith("cluster.launch."):  # `launch` says what it needs
+            raise RequestError(f"{missing} has no value. Use {missing}=…")
+    for key, allowed in (
+        ("vary", ("result", "all")),
+        ("format", ("text", "json")),
+        ("comparison", ("as_published", "equal_budget")),
+    ):
+        if request[key] not in allowed:
+            raise RequestError(
+                f"{key}={request[key]} is unknown. Use {key}={' or '.join(allowed)}."
+            )
+    for group in ("budget", "preset.equal_budget"):
+        for key, value in OmegaConf.select(request, group).items():
+            if value is not None and not 0 < value < math.inf:
+                raise RequestError(f"{group}.{key}={value:g}: it must be above 0.")
+    _check_cluster(request.cluster)
+
+
+def _check_cluster(cluster: DictConfig) -> None:
+    cpus, gpus = cluster.cpus_per_stage, cluster.gpus_per_stage
+    if type(cpus) is not int or cpus < 1:
+        raise RequestError(f"cluster.cpus_per_stage={cpus}: it must be a whole number, 1 or more.")
+    if gpus != "auto" and (type(gpus) not in (int, float) or not 0 <= gpus < math.inf):
+        raise RequestError(f"cluster.gpus_per_stage={gpus}: it must be auto, or a number from 0.")
+    for key in _CLUSTER_NUMBERS:
+        if type(value := cluster.get(key)) not in (int, float, type(None)):
+            raise RequestError(f"cluster.{key}={value}: it must be a number.")

@@ -1,0 +1,234 @@
+"""gc: what goes and what stays, and that a freed model is made again when it is needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from full_disk import full_disk
+from tiny_stage import one_shot, runtime, stage, weights
+
+from obert_sweeps import sweep
+from obert_sweeps.cli import gc
+from obert_sweeps.plan.garbage import find
+from obert_sweeps.plan.to_run import to_run
+from obert_sweeps.schema import RequestError, Runtime, Stage
+from obert_sweeps.store import Store
+from obert_sweeps.sweep.events import Event
+
+MODEL = b"w" * 50_000
+
+
+def make(
+    store: Store, name: str, *parents: str, model: bool = True, done: bool = True, steps: int = 0
+) -> Stage:
+    """A stage of its own in the store, finished or with a checkpoint."""
+    of = Stage(name, f"{name} seed 1", {}, 1, {f"role{k}": p for k, p in enumerate(parents)})
+    folder = store.folder(name)
+    folder.write_json("stage.json", of.as_dict())
+    folder.append({"step": 1})
+    if model:
+        with folder.new_folder("model") as part:
+            (part / "model.safetensors").write_bytes(MODEL)
+    if steps:
+        with folder.new_checkpoint(steps) as part:
+            (part / "state.pt").write_bytes(MODEL)
+    if done:
+        folder.write_json("result.json", {"id": name, "status": "done", "metrics": {}})
+    return of
+
+
+def plan_of(stages: list[Stage], finals: set[str], blocked: bool = False) -> Any:
+    cell = SimpleNamespace(finals=dict(enumerate(finals)), blocked="no data" if blocked else None)
+    return SimpleNamespace(
+        stages={s.id: s for s in stages},
+        cells={"c": cell},
+        selected=lambda: [cell],
+        blocked=lambda: [],
+        wanted=lambda: stages,
+        preset="demo",
+        seeds=[1],
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "runs"))
+
+
+def found(plan: Any, store: Store) -> set[tuple[str, str]]:
+    return {(item.stage, item.what) for item in find(plan, store)}
+
+
+def ask(plan: Any, store: Store, monkeypatch: Any, capsys: Any, confirm: bool) -> dict[str, Any]:
+    monkeypatch.setattr(gc, "make_plan", lambda loaded: plan)
+    request = SimpleNamespace(store=store.address, format="json", confirm=confirm)
+    assert gc.main(SimpleNamespace(request=request)) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_only_what_no_cell_needs_goes(store: Store, monkeypatch, capsys) -> None:
+    plan = plan_of(
+        [
+            make(store, "dense"),  # a cell's result and a parent
+            make(store, "upstream", "dense"),  # all that go on from it are done
+            make(store, "half", "dense"),  # one that goes on from it is not
+            make(store, "pruned", "upstream", "half", steps=9),  # killed before it tidied up
+            make(store, "later", "half", done=False, model=False, steps=7),
+        ],
+        {"dense", "pruned", "later"},
+    )
+    make(store, "other", steps=0)
+    make(store, "theirs")  # a cell of another request, on record
+    store.write_cell({"id": "t0/sst2/mine", "seed": 1, "stages": ["other", "theirs"]})
+    make(store, "begun", done=False, model=False, steps=3)
+    (store.root / "replay" / "stages").mkdir(parents=True)
+    (store.root / "replay" / "stages" / "x").write_bytes(MODEL)
+    torn = store.folder("later").path / ".checkpoint-8.1.part"
+    torn.mkdir()
+    (torn / "state.pt").write_bytes(MODEL)
+    expected = {
+        ("upstream", "model"),
+        ("pruned", "checkpoint-9"),
+        ("later", ".checkpoint-8.1.part"),
+        ("other", "model"),
+        ("begun", "checkpoint-3"),
+        ("", "replay"),
+    }
+    listed = ask(plan, store, monkeypatch, capsys, confirm=False)
+    assert {(i["stage"], i["what"]) for i in listed["items"]} == expected == found(plan, store)
+    assert listed["freed"] == 0 and listed["bytes"] > 6 * len(MODEL)
+    before = store.place.size()
+    freed = ask(plan, store, monkeypatch, capsys, confirm=True)
+    assert freed["freed"] == listed["bytes"] and found(plan, store) == set()
+    assert before - store.place.size() == pytest.approx(freed["freed"], abs=1000)
+    for name in ("upstream", "other"):
+        assert store.result(name) and store.folder(name).records() == [{"step": 1}]
+        assert store.folder(name).freed("model") and not store.folder(name).has_folder("model")
+        manifest = store.folder(name).read_json("model.freed/manifest.json")
+        assert set(manifest) == {"model.safetensors"}  # what it was is still on record
+    assert store.folder("later").checkpoints() == ["checkpoint-7"]
+
+
+def test_what_somebody_runs_stays_and_what_it_descends_from(store: Store) -> None:
+    for name, parents in (("top", ()), ("mid", ("top",)), ("free", ())):
+        make(store, name, *parents)
+    make(store, "runs", "mid", done=False, model=False, steps=1)
+    plan = plan_of([make(store, "mine")], {"mine"})
+    with store.folder("runs").lease("another driver"):
+        assert found(plan, store) == {("free", "model")}
+    assert found(plan, store) == {
+        ("free", "model"),
+        ("top", "model"),
+        ("mid", "model"),
+        ("runs", "checkpoint-1"),
+    }
+
+
+def test_where_a_cell_is_blocked_its_stages_are_not_taken_for_anothers(store: Store) -> None:
+    make(store, "whose", steps=1)
+    plan = plan_of([make(store, "mine")], {"mine"}, blocked=True)
+    assert found(plan, store) == {("whose", "checkpoint-1")}  # finished: of no use to anyone
+
+
+def test_a_full_disk_is_freed(monkeypatch, capsys) -> None:
+    with full_disk(2**20) as root:
+        store = Store(str(root / "runs"))
+        stages = [make(store, "up"), make(store, "down", "up")]
+        with pytest.raises(OSError, match="No space left"):
+            (root / "ballast").write_bytes(b"x" * 2**20)
+        with pytest.raises(OSError, match="No space left"):
+            store.folder("down").write_json("more.json", ["x" * 10_000])
+        plan = plan_of(stages, {"down"})
+        assert ask(plan, store, monkeypatch, capsys, confirm=True)["freed"] > len(MODEL)
+        store.folder("down").write_json("more.json", ["x" * 10_000])
+
+
+def run(root: Path, stages: list[Stage]) -> list[tuple[str, str]]:
+    events: list[Event] = []
+    how = Runtime(**runtime(root))
+    sweep.run_plan(stages, how, {"runner": "inline"}, events.append, ())
+    return [(event.kind, event.stage) for event in events if event.kind != "finished"]
+
+
+def test_a_freed_model_is_made_again_when_a_new_stage_needs_it(tmp_path: Path) -> None:
+    dense, pruned = Stage.from_dict(stage("dense")), Stage.from_dict(one_shot())
+    more = Stage.from_dict(one_shot("more", 0.8))
+    store = Store(str(tmp_path))
+    assert run(tmp_path, [dense, pruned]) == [("started", "dense"), ("started", "pruned")]
+    before, result = weights(tmp_path, "dense"), store.result("dense")
+    store.folder("dense").free_folder("model")
+    assert run(tmp_path, [dense, pruned]) == [] and to_run([dense, pruned], store) == []
+    assert store.result("dense") == result
+
+    assert run(tmp_path, [dense, pruned, more]) == [("started", "dense"), ("started", "more")]
+    after = weights(tmp_path, "dense")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert store.result("dense")["metrics"] == result["metrics"]  # type: ignore[index]
+    assert not (tmp_path / "stages/dense/model.freed").exists()
+
+
+def test_a_model_deleted_by_hand_is_made_again_when_a_new_stage_needs_it(tmp_path: Path) -> None:
+    dense, pruned = Stage.from_dict(stage("dense")), Stage.from_dict(one_shot())
+    assert run(tmp_path, [dense]) == [("started", "dense")]
+    shutil.rmtree(tmp_path / "stages/dense/model")
+    assert run(tmp_path, [dense]) == []  # nothing needs it
+    assert run(tmp_path, [dense, pruned]) == [("started", "dense"), ("started", "pruned")]
+    store = Store(str(tmp_path))
+    assert store.result("pruned") is not None and store.folder("dense").has_folder("model")
+
+
+def test_what_lacks_status_and_metrics_is_no_result_and_the_log_says_so(tmp_path: Path) -> None:
+    dense, store = Stage.from_dict(stage("dense")), Store(str(tmp_path))
+    store.folder("dense").write_json("result.json", {})
+    assert store.result("dense") is None and to_run([dense], store) == [dense]
+    assert run(tmp_path, [dense]) == [("started", "dense")]
+    assert "it does not count" in "\n".join(store.folder("dense").log_tail(50))
+    assert store.result("dense") is not None
+
+
+def test_a_replay_without_its_parents_model_is_refused(tmp_path: Path) -> None:
+    from obert_sweeps.cli import replay
+
+    run(tmp_path, [Stage.from_dict(stage("dense")), Stage.from_dict(one_shot())])
+    Store(str(tmp_path)).folder("dense").free_folder("model")
+    loaded = SimpleNamespace(request=SimpleNamespace(store=str(tmp_path), stage="pruned"))
+    with pytest.raises(RequestError, match="gc has freed"):
+        replay.main(loaded)  # type: ignore[arg-type]
+
+
+def test_a_teacher_is_asked_only_where_a_student_is_to_be_run(store: Store) -> None:
+    teacher = make(store, "teacher")
+    logits = Stage("logits", "logits", {"kind": "teacher_logits"}, 1, {"teacher": "teacher"})
+    student = make(store, "student", "teacher", "logits")
+    new = Stage("new", "new seed 1", {}, 1, {"teacher": "teacher", "logits": "logits"})
+    assert to_run([teacher, logits, student], store) == []
+    assert to_run([teacher, logits, student, new], store) == [logits, new]
+
+
+def test_a_request_that_has_nothing_in_the_store_is_told_so_first(
+    store: Store, monkeypatch, capsys
+) -> None:
+    make(store, "dense")
+    make(store, "theirs", "dense")
+    mine = {"id": "t0/sst2/bert_base/obert/2of4", "table": 0, "seed": 1, "sparsity": 0.5}
+    mine |= {"task": "sst2", "model": "bert_base", "method": "obert", "stages": ["theirs"]}
+    store.write_cell(mine | {"settings": ["preset=small", "schedule=oneshot"]})
+    elsewhere = Stage("elsewhere", "elsewhere seed 1", {}, 1, {})
+    told = ask(plan_of([elsewhere], {"elsewhere"}), store, monkeypatch, capsys, confirm=False)
+    gc.show(told, False)
+    warning, *rest = capsys.readouterr().out.splitlines()
+    assert warning.startswith("warning: none of the 2 stages in") and any(
+        "dense" in r for r in rest
+    )
+    assert "task=sst2 model=bert_base method=obert sparsity=2of4 sparsity.level=0.5" in warning
+    assert warning.endswith("preset=small schedule=oneshot")
+    dense = Stage("dense", "dense seed 1", {}, 1, {})
+    told = ask(plan_of([dense], {"dense"}), store, monkeypatch, capsys, confirm=False)
+    gc.show(told, False)
+    assert "warning" not in capsys.readouterr().out
