@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..amounts import counted
+from ..amounts import counted, duration
 from ..make import make
 from ..plan.compose import to_plain
 from ..plan.dag import Plan, make_plan
@@ -37,6 +37,10 @@ def main(loaded: Loaded) -> int:
     notice(f"{counted(wanted, 'stage')}, {wanted - len(pending)} done already")
     if not store.place.exclusive:
         notice(f"{store.address} cannot lock out a second driver: run one at a time in it")
+    cluster = to_plain(loaded.request.cluster)
+    if pending and (address := cluster.get("address")):
+        waits = duration(float(cluster.get("wait_seconds", 0.0)))
+        notice(f"Ray cluster {address}: tried for up to {waits} (cluster.wait_seconds)")
     owner = f"a driver, {this_process()}"
     with store.sole_driver(owner), Uploads(loaded) as uploads:
         with Progress(pending, store) as progress:
@@ -53,7 +57,6 @@ def main(loaded: Loaded) -> int:
                     records.stage_ended(event.stage)
                     uploads.look()
 
-            cluster = to_plain(loaded.request.cluster)
             run_plan(plan.wanted(), runtime_of(loaded), cluster, on_event, plan.first)
         code = conclude(loaded, plan, store)
         tracker.report(str(store.root / "report"), str(store.root))

@@ -4,8 +4,8 @@
                       failure.json result.json
     ROOT/cells/<cell id>[.<settings>].seed<seed>.json    ROOT/report/    ROOT/replay/
 
-A file or folder appears whole or not at all (see `place/`). `result.json` is written last and by the
-lease's holder only; its presence is success.
+A file or folder appears whole or not at all (see `place/`). `result.json` is written last and by
+the lease's holder only; its presence is success.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ def run_plan(
 
     `cluster`: the keys of conf/cluster/*.yaml. `first`: stage ids that are preferred, with all they
     need. Returns when every stage is finished, failed or blocked. Raises RequestError before
-    anything starts where the plan cannot run, and Interrupted on SIGINT and SIGTERM.
+    anything starts where the plan cannot run, and Interrupted on SIGINT, SIGTERM
+    and SIGHUP.
     """
     name = cluster.get("runner", "ray")
     if name not in RUNNERS:

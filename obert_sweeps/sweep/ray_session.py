@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
 import warnings
@@ -20,6 +21,7 @@ from ..store.lease import process_start
 from .signals import interruptible
 
 _PREFIX = "obert-"
+_KNOCK_SECONDS = 5.0
 _OBJECT_STORE_BYTES = 200 * 10**6  # stages exchange files, not objects
 
 # For the driver: Tune writes no logs and no snapshots of its own, prints nothing and leaves the
@@ -101,16 +103,35 @@ def _start(wanted: dict[str, Any], wait_seconds: float) -> None:
     with interruptible():
         while True:
             try:
+                _knock(wanted["address"])
                 ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **wanted)
                 return
             except (ConnectionError, OSError, RuntimeError, ValueError) as error:
                 if time.monotonic() < end:
                     time.sleep(1.0)
                     continue
-                raise RequestError(
-                    f"Ray did not start ({type(error).__name__}: {error}). Try without it: "
-                    "obert-sweeps run cluster=inline; or see what is wrong: obert-sweeps doctor"
-                ) from error
+                raise RequestError(_not_started(wanted["address"], error)) from error
+
+
+def _knock(address: str) -> None:
+    """OSError where nothing listens at HOST:PORT; Ray takes over a minute to say so."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+
+
+def _not_started(address: str, error: Exception) -> str:
+    said = f"({type(error).__name__}: {error})"
+    if address == "local":
+        return (
+            f"Ray did not start {said}. Try without it: obert-sweeps run cluster=inline; or see "
+            "what is wrong: obert-sweeps doctor"
+        )
+    return (
+        f"no Ray cluster was reached at cluster.address={address} {said}. See its address on its "
+        "head with: ray status; wait longer with cluster.wait_seconds=600; or leave "
+        "cluster.address out to start Ray here"
+    )
 
 
 def _wait(nodes: int, seconds: float) -> None:

@@ -74,7 +74,7 @@ class RunState:
             raise _Stop
 
     def on_signals(self) -> AbstractContextManager[None]:
-        """SIGINT and SIGTERM take hold at the next turn of Tune's loop (0.1 s)."""
+        """Such signals take hold at the next turn of Tune's loop (0.1 s)."""
 
         def stop(signum: int) -> None:
             self.signum = signum

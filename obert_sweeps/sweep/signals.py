@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a plan runs."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) while a plan runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from types import FrameType
 
 from ..schema import Interrupted
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def on_stop(take: Callable[[int], None]) -> Iterator[None]:
-    """Within it `take` gets the number of the signal; outside the main thread nothing changes."""
+    """Within it `take` gets the number of the signal; outside the main thread nothing changes.
+
+    A SIGHUP that is ignored, as under nohup, stays so.
+    """
 
     def handler(signum: int, frame: FrameType | None) -> None:
         take(signum)
@@ -21,7 +26,8 @@ def on_stop(take: Callable[[int], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    before = {number: signal.signal(number, handler) for number in _STOPS if number not in kept}
     try:
         yield
     finally:
@@ -30,7 +36,7 @@ def on_stop(take: Callable[[int], None]) -> Iterator[None]:
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """SIGINT and SIGTERM raise Interrupted where the process is; leases are then given back."""
+    """Such a signal raises Interrupted where the process is; leases are then given back."""
 
     def stop(signum: int) -> None:
         raise Interrupted(signum)

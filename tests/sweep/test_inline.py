@@ -124,7 +124,7 @@ def test_a_stage_that_another_driver_left_is_run(tmp_path: Path) -> None:
     assert [e.kind for e in events] == ["started", "held", "started", "finished"]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_run_and_gives_back_the_lease(tmp_path: Path, signum: int) -> None:
     before = signal.getsignal(signum)
 
@@ -141,6 +141,19 @@ def test_a_signal_stops_the_run_and_gives_back_the_lease(tmp_path: Path, signum:
     assert store.folder("slow").lease_state() is None
     assert store.result("slow") is None and store.ids() == ["slow"]
     assert store.folder("slow").latest_checkpoint() is not None
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path) -> None:
+    def on_event(event: Event) -> None:
+        if event.kind == "started":
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        sweep.run_plan([stage("one")], runtime(tmp_path), INLINE, on_event, (), FAKE)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert Store(str(tmp_path)).result("one") is not None
 
 
 def test_a_kill_and_the_same_again(tmp_path: Path) -> None:
