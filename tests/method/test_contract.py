@@ -111,7 +111,7 @@ class Run:
                 yield name, grad.unsqueeze(0)
                 grad.fill_(torch.nan)  # valid only until the next one is drawn
 
-    def prune(self, pattern: str, level: float, final: bool = True) -> None:
+    def prune(self, pattern: str, level: float, final: bool = True, seed: int = 0) -> None:
         self.method.prune(
             PruneStep(
                 layers=self.model.layers(),
@@ -120,13 +120,14 @@ class Run:
                 level=level,
                 final=final,
                 gradients=self.gradients,
+                seed=seed,
             )
         )
 
     def steps(self, pattern: str, levels: dict[int, float], first: int, last: int) -> None:
         for step in range(first, last):
             if step in levels:
-                self.prune(pattern, levels[step], final=step == max(levels))
+                self.prune(pattern, levels[step], final=step == max(levels), seed=step)
                 self.masks.check()
             self.optimizer.zero_grad()
             x, y = batch(step, 16)

@@ -103,10 +103,10 @@ def test_noise_is_of_the_step_the_layer_and_the_seed() -> None:
     first = run.gates()
     assert all(map(np.array_equal, first, run.gates()))  # micro-batches of a step share it
     assert all(map(np.array_equal, first, again.gates()))
-    assert not any(map(np.array_equal, first, other.gates()))
-    assert not np.array_equal(*first)
+    assert not any(map(np.allclose, first, other.gates()))  # their weights' rounding differs too
+    assert not np.allclose(*first)
     run.method.after_step()
-    assert not any(map(np.array_equal, first, run.gates()))
+    assert not any(map(np.allclose, first, run.gates()))
 
 
 def test_the_last_step_takes_the_lowest_and_leaves_the_rest_their_gates() -> None:

@@ -190,6 +190,22 @@ def test_recomputations_take_linear_parts_with_new_gradients():
         assert torch.equal(model[name].weight, stepwise[name].weight)
 
 
+def test_recomputations_begin_at_what_is_pruned_already():
+    seen = []
+    model = layers()
+    masks = Masks(model)
+    Magnitude().prune(prune_step(model, masks, "unstructured", 0.4))
+    held = fixed_gradients(model)
+
+    def gradients(count: int, size: int) -> Iterator[dict[str, torch.Tensor]]:
+        seen.append(masks.sparsity())
+        yield from held[:count]
+
+    method = OBert(num_grads=M, fisher_block_size=10, damp=DAMP, num_recomputations=4)
+    method.prune(prune_step(model, masks, "unstructured", 0.8, gradients))
+    assert seen == pytest.approx([0.4, 0.5, 0.6, 0.7], abs=1 / 92)
+
+
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.parametrize("fails_at", [0, 7, M - 1])
 def test_a_step_that_fails_leaves_everything_as_it_was(rounds, fails_at):

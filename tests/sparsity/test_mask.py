@@ -136,7 +136,9 @@ def test_the_structure_of_a_mask_by_hand() -> None:
         ],
         dtype=torch.bool,
     )
-    assert Masks(layers, {"a": keep}).structure() == {
+    masks = Masks(layers, {"a": keep})
+    assert masks.by_layer() == {"a": pytest.approx(17 / 24)}
+    assert masks.structure() == {
         "a": {
             **{"weights": 24, "empty_outputs": 1, "empty_inputs": 2, "empty_blocks_of_4": 3},
             "share_2of4": round(5 / 6, 4),  # all but the first block, of which four are left

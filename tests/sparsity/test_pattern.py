@@ -71,6 +71,8 @@ def test_ties_at_the_threshold_keep_the_first_in_index_order():
     keep = Unstructured().select(costs, 3 / 8)
     assert keep["a"].tolist() == [[False, True, True, True]]
     assert keep["b"].tolist() == [[False, False, True, True]]
+    many = Unstructured().select({"a": torch.tensor([[0.0, *[2.0] * 30]])}, 16 / 31)["a"]
+    assert many.tolist() == [[False, *[True] * 15, *[False] * 15]]  # no lot falls so
 
 
 def test_a_mass_of_equal_minima_is_drawn_with_a_seed_and_repeatably():

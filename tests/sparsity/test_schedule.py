@@ -168,6 +168,15 @@ def test_what_does_not_fit_is_refused(times, level, per_epoch, total, said):
 def test_halves_go_upwards():
     assert [step_of(e, 2) for e in (0.25, 0.75, 1.25, 1.75)] == [1, 2, 3, 4]
     assert step_of(3 * 0.1, 10) == 3
+    assert 0.145 * 100 < 14.5 and step_of(0.145, 100) == 15  # binary fractions fall short of a half
+
+
+def test_a_sparsity_follows_from_the_epoch_and_not_from_the_step_it_is_rounded_to():
+    times = PruningTimes(start=0.5, end=2, every=0.5, initial=0.3)
+    exact = [0.3 + 0.6 * (1 - (1 - k / 3) ** 3) for k in range(4)]
+    for per_epoch in (3, 1000):  # of three steps an epoch has no half
+        found = pruning_steps(times, 0.9, per_epoch, 3 * per_epoch)
+        assert list(found.values()) == pytest.approx(exact)
 
 
 def test_the_schedule_needs_no_torch(project_root):

@@ -72,3 +72,6 @@ def test_workers_of_one_machine_share_what_is_free(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory, "free", lambda device: 3000)
     assert memory.budget(None, ALONE, CPU) == 2400
     assert together(lambda g: memory.budget(None, g, CPU), 3) == [800] * 3
+    seen = iter((3000, 600, 900))  # as each of them looks
+    monkeypatch.setattr(memory, "free", lambda device: next(seen))
+    assert together(lambda g: memory.budget(None, g, CPU), 3) == [160] * 3
