@@ -83,6 +83,8 @@ def test_a_step_can_be_made_again_without_those_before_it() -> None:
         assert all(torch.equal(again[k], wanted[step][k]) for k in again)
     other = batches_of(task, 4, seed=1)(5)
     assert not torch.equal(other["input_ids"], wanted[5]["input_ids"])
+    one = batches_of(Toy(head="mlm", rows=1), 1)  # a row's masks are drawn anew each time
+    assert len({str(one(step)["labels"].tolist()) for step in range(9)}) > 3
 
 
 def test_batches_are_padded_to_their_own_longest_row() -> None:
@@ -120,6 +122,7 @@ def test_micro_batches_are_the_batch_cut_and_trimmed(head: str) -> None:
 def test_shares_weigh_parts_by_what_they_hold() -> None:
     assert shares([1, 3, 0]) == [0.25, 0.75, 0.0]
     assert shares([0, 0]) == [0.0, 0.0]
+    assert shares([1, 3], whole=8) == [0.125, 0.375]  # another worker has the rest
 
 
 def test_seeds_of_neighbours_do_not_meet() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bert import Toy, data_of, encoder, model_of
+from tiny_bert import Toy, batches_of, data_of, encoder, model_of
 from torch import Tensor, nn
 
 from obert_sweeps.schema import StageError
@@ -221,6 +221,10 @@ def test_order_is_fixed_by_the_seed_and_new_in_each_draw() -> None:
     assert not torch.equal(a[0][name], c[0][name])
     assert torch.equal(a[0][name], drawn(first, 3, 4)[0][name])
     assert not torch.equal(a[0][name], drawn(first, 3, 4, draw=1)[0][name])
+    trained = batches_of(task, 4, seed=3)(0)["input_ids"]
+    seen = collated(task)
+    drawn(first, 1, 4)  # nor is it the order of training
+    assert not torch.equal(seen[0]["input_ids"], trained)
 
 
 @pytest.mark.parametrize("trained", [True, False])

@@ -61,6 +61,8 @@ def test_a_trailing_part_of_a_cycle_is_cut_off_on_its_line():
     whole = [learning_rate(pieces, step, 10) for step in range(10)]
     assert [learning_rate(pieces, step, 10) for step in range(20, 25)] == pytest.approx(whole[:5])
     assert learning_rate(pieces, 25, 10) == pytest.approx(whole[4])
+    pieces = [LearningRatePiece(0.5, 1.0, 0.0), LearningRatePiece(2, 1.0, 0.0, every=1)]
+    assert learning_rate(pieces, 20, 10) == pytest.approx(whole[4])  # its cycles begin at 0.5
 
 
 def test_a_cycle_of_one_step_has_the_initial_rate():

@@ -39,6 +39,42 @@ def test_pruning_comes_before_its_step_and_masks_hold_to_the_end() -> None:
     assert state.step == 12
 
 
+def test_each_step_has_the_rate_and_the_rows_of_its_place() -> None:
+    rates: list[float] = []
+    rows: list[list[int]] = []
+
+    class Watching(Diary):
+        def after_step(self) -> None:
+            rates.append(state.optimizer.param_groups[0]["lr"])
+
+    run, state, records = a_run(rows=25, method=Watching(), log_seconds=0.0)
+    step = run.step
+    run.step = lambda batch: rows.append(batch["rows"].tolist()) or step(batch)  # type: ignore
+    train(run, state)
+    line = [0.01 - 0.009 * i / 11 for i in range(12)]  # an epoch has three batches and one row
+    assert rates == pytest.approx(line)
+    assert [r["lr"] for r in records if "lr" in r] == pytest.approx(line)
+    for epoch in (rows[:4], rows[4:8], rows[8:]):
+        assert sorted(row for batch in epoch for row in batch) == list(range(25))
+    assert len({str(epoch) for epoch in (rows[:4], rows[4:8], rows[8:])}) == 3
+
+
+def test_workers_draw_dropout_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "evaluate", lambda *_: {"accuracy": 50.0, "loss": 1.0})
+
+    class Ranked(WorkerGroup):
+        def __init__(self, rank: int) -> None:
+            self.rank = rank
+
+    def trained(rank: int) -> torch.Tensor:
+        run, state, _ = a_run(dropout=0.2)
+        run.setup = replace(run.setup, group=Ranked(rank))
+        train(run, state)
+        return state.model.classifier.weight.detach()
+
+    assert not torch.equal(trained(1), trained(2))
+
+
 def test_a_pruning_step_is_told_the_target_the_workers_and_the_room_there_is(
     tmp_path: Path,
 ) -> None:
@@ -50,14 +86,15 @@ def test_a_pruning_step_is_told_the_target_the_workers_and_the_room_there_is(
             step.note("from the method")
             super().prune(step)
 
-    run, state, _ = a_run(
-        replace(TRAINING, pruning=PruningTimes(1, 2, 1, 0.3)), 0.6, method=Asking()
-    )
+    times = PruningTimes(1, 2, 1, 0.3, until=3)  # masks may still move at the target
+    run, state, _ = a_run(replace(TRAINING, pruning=times), 0.6, method=Asking())
     lines: list[str] = []
     run.memory, run.scratch = 2**20, tmp_path
     run.setup = replace(run.setup, note=lines.append, group=WorkerGroup())
     train(run, state)
-    assert [(s.level, s.target, s.final) for s in asked] == [(0.3, 0.6, False), (0.6, 0.6, True)]
+    levels = [(s.level, s.target, s.final) for s in asked]
+    assert levels == [(0.3, 0.6, False), (0.6, 0.6, False), (0.6, 0.6, True)]
+    assert len({s.seed for s in asked}) == len({s.gradients.seed for s in asked}) == 3  # type: ignore
     for step in asked:
         assert (step.memory, step.scratch, step.group) == (2**20, tmp_path, run.setup.group)
     assert lines[0] == "from the method" and "30.00% asked for, 30.00% pruned" in lines[1]
@@ -75,7 +112,7 @@ def test_weights_that_are_not_finite_are_not_pruned_by() -> None:
         def after_step(self) -> None:
             super().after_step()
             with torch.no_grad():
-                state.model.classifier.bias.fill_(math.nan)
+                state.model.classifier.bias[0] = math.nan
 
     method = Breaking()
     training = replace(TRAINING, evaluate_every=3, pruning=PruningTimes(1 / 3, 1 / 3))
@@ -86,7 +123,10 @@ def test_weights_that_are_not_finite_are_not_pruned_by() -> None:
     assert method.events == ["step"]
 
 
-def test_no_step_and_no_evaluation_sees_a_pruned_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rewinds", [False, True])
+def test_no_step_and_no_evaluation_sees_a_pruned_weight(
+    monkeypatch: pytest.MonkeyPatch, rewinds: bool
+) -> None:
     class Watching(Diary):
         def attach(self, layers: Any, masks: Masks) -> list[dict[str, Any]]:
             self.masks = masks
@@ -94,6 +134,11 @@ def test_no_step_and_no_evaluation_sees_a_pruned_weight(monkeypatch: pytest.Monk
 
         def penalty(self) -> None:
             self.masks.check()  # in the middle of every step, before the update
+            assert state.model.training
+
+        def prune(self, step: PruneStep) -> None:
+            super().prune(step)
+            state.model.eval()
 
     method = Watching()
     checked: list[float] = []
@@ -106,6 +151,9 @@ def test_no_step_and_no_evaluation_sees_a_pruned_weight(monkeypatch: pytest.Monk
     monkeypatch.setattr(loop, "evaluate", evaluate)
     training = replace(TRAINING, pruning=PruningTimes(1, 2, 1, 0.3))
     run, state, _ = a_run(training, 0.6, method=method)
+    state.model.eval()
+    if rewinds:
+        run.rewind = {k: v.clone() for k, v in state.model.base_model.state_dict().items()}
     train(run, state)
     assert checked == pytest.approx([0.0, 0.3, 0.6], abs=1e-4)
 
@@ -217,7 +265,7 @@ def test_weights_that_are_not_finite_are_not_evaluated(monkeypatch: pytest.Monke
     class Breaking(Diary):
         def after_step(self) -> None:
             with torch.no_grad():
-                state.model.classifier.bias.fill_(math.nan)
+                state.model.classifier.bias[0] = math.nan
 
     run, state, _ = a_run(replace(TRAINING, epochs=1 / 3), method=Breaking())
     evidence = train(run, state)

@@ -93,6 +93,19 @@ def test_a_matthews_correlation_of_nought_by_other_predictions_is_a_number(
     assert level["status"] == "done" and level["metrics"]["mcc"] == pytest.approx(0.0, abs=1e-4)
 
 
+def test_the_metrics_are_those_of_the_weights_that_are_kept(project_root: Path) -> None:
+    run, state, _ = a_run()
+    state.metrics = {"accuracy": 80.0, "loss": 0.5}
+    state.keep_best(80.0, 1.0)
+    state.metrics = {"accuracy": 70.0, "loss": 0.4}
+    found = outcome(run.data.task, state, None, run.layers)
+    assert (found["metrics"], found["best_epoch"]) == ({"accuracy": 80.0, "loss": 0.5}, 1.0)
+    assert found["final_metrics"] == {"accuracy": 70.0, "loss": 0.4}
+    diverged = outcome(run.data.task, state, {"reason": "the loss"}, run.layers)  # later than that
+    assert diverged["status"] == "done" and diverged["metrics"] == found["metrics"]
+    assert set(diverged["final_metrics"].values()) == {None}
+
+
 def test_logits_that_are_not_finite_are_no_convergence(project_root: Path) -> None:
     for name in ("sst2", "stsb"):
         task = glue(project_root, name)

@@ -57,6 +57,16 @@ def test_a_pruning_step_that_is_in_the_checkpoint_is_not_taken_again(tmp_path: P
     assert method.events.count("step") == 6
 
 
+def test_to_rewind_is_to_start_the_encoder_and_the_optimiser_anew_and_not_the_head() -> None:
+    run, state, _ = a_run()
+    begun = {k: v.clone() for k, v in state.model.base_model.state_dict().items()}
+    train(run, state)
+    head = state.model.classifier.weight.detach().clone()
+    state.rewind(begun)
+    assert all(torch.equal(v, begun[k]) for k, v in state.model.base_model.state_dict().items())
+    assert torch.equal(state.model.classifier.weight, head) and not state.optimizer.state
+
+
 def test_dropout_matters_to_these_tests() -> None:
     results = []
     for seed in (1, 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from obert_sweeps.model.quantize import quantize
 from obert_sweeps.schema import Distillation, LearningRatePiece, StageError, Training
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.train.adamax import Adamax
-from obert_sweeps.train.forward import Setup
+from obert_sweeps.train.forward import Setup, inputs
 from obert_sweeps.train.optim import freeze, make_optimizer, set_learning_rate
 from obert_sweeps.train.state import State
 from obert_sweeps.train.step import Step
@@ -87,6 +88,18 @@ def test_hardness_mixes_the_two_losses() -> None:
     assert loss(1.0) != pytest.approx(labels, rel=0.01)
 
 
+def test_the_teachers_part_is_how_far_the_student_is_from_it() -> None:
+    """T² KL(teacher_T || student_T), from the two models' own logits."""
+    task = Toy(rows=9)
+    batch = batches_of(task, 9)(0)
+    models = student, teacher = model_of(task), model_of(task, seed=9)
+    with torch.no_grad():
+        q, p = ((m(**inputs(batch)).logits.double() / 3).softmax(-1) for m in models)
+    training = replace(TRAINING, distill=Distillation(1.0, 3.0))
+    found = float(step_of(student, task, training, teacher=teacher)(batch))
+    assert found == pytest.approx(9 * float((p * (p / q).log()).sum(-1).mean()), rel=1e-4)
+
+
 def test_with_hardness_one_labels_are_not_looked_at() -> None:
     task = Toy(rows=9)
     training = replace(TRAINING, distill=Distillation(1.0, 2.0))
@@ -148,6 +161,7 @@ class Penalty(Method):
     def attach(self, layers: Any, masks: Masks) -> list[dict[str, Any]]:
         self.score = torch.nn.Parameter(torch.tensor(3.0))
         self.seen: list[float] = []
+        self.left = 3.0  # of the parameter after the step
         return [{"params": [self.score], "lr": 0.5}]
 
     def penalty(self) -> torch.Tensor:
@@ -156,6 +170,7 @@ class Penalty(Method):
     def after_step(self) -> None:
         assert self.score.grad is not None
         self.seen.append(float(self.score.grad))
+        self.left = float(self.score.detach())
 
 
 def test_a_methods_penalty_is_added_and_its_parameters_are_trained() -> None:
@@ -167,14 +182,26 @@ def test_a_methods_penalty_is_added_and_its_parameters_are_trained() -> None:
     assert method.seen == [2.0]
     moved = float(method.score.detach())
     assert moved == pytest.approx(3.0 - 0.5, rel=1e-4)  # Adam's first step is its rate
+    assert method.left == moved
+
+
+def test_a_methods_gradients_are_clipped_with_the_others() -> None:
+    task, method = Toy(rows=9), Penalty()
+    batch = batches_of(task, 9)(0)
+    of_the_loss = torch.cat([g.flatten() for g in gradients(step_of(model_of(task), task), batch)])
+    step_of(model_of(task), task, method=method, max_grad_norm=0.05)(batch)
+    whole = math.hypot(float(of_the_loss.norm()), 2.0)
+    assert method.seen == pytest.approx([2.0 * 0.05 / whole], rel=1e-4)
 
 
 def test_rates_follow_the_schedule_and_a_methods_own_in_proportion() -> None:
     pieces = [LearningRatePiece(1, 0.1, 0.3), LearningRatePiece(2, 0.4, 0.0)]
     own = torch.nn.Parameter(torch.zeros(2, 2))
     model = torch.nn.Linear(3, 2)
-    groups = [{"params": [own], "lr": 8.0}, {"params": [torch.nn.Parameter(torch.zeros(1))]}]
-    optimizer = make_optimizer(TRAINING, model, groups)
+    other = torch.nn.Parameter(torch.zeros(1))
+    groups = [{"params": [own], "lr": 8.0}, {"params": [other], "weight_decay": 0.3}]
+    optimizer = make_optimizer(replace(TRAINING, weight_decay=0.1), model, groups)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0, 0.0, 0.3]
     seen = []
     for step in range(6):
         assert set_learning_rate(optimizer, pieces, step, 3) == optimizer.param_groups[0]["lr"]
@@ -271,9 +298,10 @@ class Small(torch.nn.Module):
 
     def forward(self, **given: torch.Tensor) -> Any:
         self.seen.append(len(given["input_ids"]))
+        outputs = self.model(**given)
         if self.seen[-1] > self.rows:
-            raise self.error
-        return self.model(**given)
+            raise self.error  # late: what passes leave in the model is there
+        return outputs
 
 
 OUT_OF_MEMORY = [
@@ -347,6 +375,23 @@ def test_ranges_follow_whole_batches_however_they_are_cut() -> None:
     for found in (ranges_after(task, micro_batch=5), ranges_after(task, small=4)):
         # Parts before the last are quantised by a range that has not seen the rest.
         assert found == pytest.approx(whole, rel=0.05, abs=1e-3)
+
+
+def test_a_try_that_memory_does_not_hold_leaves_nothing_in_the_ranges() -> None:
+    def after(failing: bool) -> list[float]:
+        task = Toy(rows=24)
+        model = model_of(task)
+        quantize(model)
+        small = Small(model, 6, OUT_OF_MEMORY[0]).train()
+        step = step_of(small, task, replace(TRAINING, batch_size=12), micro_batch=6)
+        for i in range(2):
+            for place in step.ranges:
+                place.averaging = 0.5
+            step(batches_of(task, 12)(i))
+            step.micro_batch = 12 if failing else 6
+        return [float(end) for place in step.ranges for end in (place.low, place.high)]
+
+    assert after(failing=True) == after(failing=False)
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
