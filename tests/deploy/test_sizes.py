@@ -43,6 +43,11 @@ def test_more_zeros_weigh_less(tmp_path: Path) -> None:
     assert found[2] < 0.15 * found[0]
 
 
+def test_like_is_divided_by_like_but_in_the_documents_counting() -> None:
+    found = ratios(Sizes(raw=120, gzip=60, zstd=40), Sizes(raw=30, gzip=12, zstd=5))
+    assert found == {"document": 10.0, "raw": 4.0, "gzip": 5.0, "zstd": 8.0}
+
+
 def test_the_documents_counting_gives_the_documents_ratios() -> None:
     dense = Sizes(raw=1_300_000_000, gzip=1_180_000_000, zstd=1)
     large, mobile = Sizes(335_000_000, 38_200_000, 1), Sizes(15_000_000, 9_560_000, 1)

@@ -224,6 +224,10 @@ def test_dropped_layers_stay_dropped_when_saved_and_loaded(tmp_path: Path) -> No
     checkpoint(tmp_path / "model")
     model = tiny().build("span", 2, folder=str(tmp_path / "model"), layers=2)
     assert len(tiny().prunable(model)) == 12
+    whole = tiny().build("span", 2, folder=str(tmp_path / "model"))
+    for i in (0, 1):  # the first are kept
+        kept, was = (m.bert.encoder.layer[i].output.dense.weight for m in (model, whole))
+        assert torch.equal(kept, was)
     model.save_pretrained(tmp_path / "short")
     again = tiny().build("span", 2, folder=str(tmp_path / "short"))
     assert again.config.num_hidden_layers == 2 and len(again.bert.encoder.layer) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers.models.bert.modeling_bert import eager_attention_forward
 
 from obert_sweeps.model.mobilebert import MobileBert
 from obert_sweeps.model.quantize import (
+    AVERAGING,
     FakeQuantize,
     QuantEmbedding,
     QuantLinear,
@@ -86,6 +88,7 @@ def test_zero_stays_exactly_zero(kind: str, low: float, high: float) -> None:
     scale, zero_point = place.scale_and_zero_point()
     assert float(scale) > 0
     assert int(place.integers(torch.zeros(1))) == int(zero_point)
+    assert (place.low, place.high) == (min(low, high, 0), max(low, high, 0))
 
 
 def test_the_gradient_is_that_of_clipping() -> None:
@@ -159,6 +162,50 @@ def test_a_linear_layer_is_a_product_of_integers() -> None:
     total = (left.astype(np.int64) - int(zero)) @ right.astype(np.int64).T
     expected = total * float(scale) * float(other) + layer.bias.detach().numpy()
     np.testing.assert_allclose(layer(x).detach().numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_product_of_activations_is_one_of_unsigned_and_signed_integers() -> None:
+    """sparseml's QATMatMul: left UINT8 asymmetric, right INT8 symmetric."""
+    torch.manual_seed(0)
+    product = QuantMatMul()
+    left, right = torch.rand(3, 5, 7) - 0.2, torch.randn(3, 7, 4)
+    product(left, right)
+    product.eval()
+    places = (product.left_range, product.right_range)
+    scale, zero = product.left_range.scale_and_zero_point()
+    reach = float(right.abs().max())
+    assert [p.integers(x).dtype for p, x in zip(places, (left, right), strict=True)] == [
+        torch.uint8,
+        torch.int8,
+    ]
+    whole = np.rint(left.double().numpy() / float(scale))  # as many steps as the range has
+    other = np.rint(right.double().numpy() * 127 / reach)
+    expected = (whole @ other) * float(scale) * reach / 127
+    assert float(scale) == pytest.approx(float(left.max() - left.min()) / 255)
+    assert 0 < int(zero) < 255
+    np.testing.assert_allclose(product(left, right).numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_ranges_of_weights_follow_them_at_once_and_tables_are_asymmetric() -> None:
+    linear, table = QuantLinear(nn.Linear(6, 4)), QuantEmbedding(nn.Embedding(9, 4))
+    for factor in (1.0, 0.5):
+        with torch.no_grad():
+            linear.weight.mul_(factor)
+            table.weight.copy_(factor * torch.linspace(-1, 3, 36).view(9, 4))
+        linear(torch.randn(2, 6))
+        found = table(torch.arange(9)).detach()
+        place = linear.weight_range
+        assert (place.low, place.high) == (linear.weight.min(), linear.weight.max())
+        step = factor * 4 / 255  # a symmetric range would take steps of 6 / 254
+        assert float((found - table.weight.detach()).abs().max()) <= 0.501 * step
+
+
+def test_activations_are_averaged_as_torchs_own_observer_does() -> None:
+    from torch.ao.quantization import MovingAverageMinMaxObserver
+
+    parameters = inspect.signature(MovingAverageMinMaxObserver).parameters
+    assert parameters["averaging_constant"].default == AVERAGING
+    assert QuantLinear(nn.Linear(2, 2)).input_range.averaging == AVERAGING
 
 
 def test_attention_is_eager_attention_but_for_the_products() -> None:

@@ -95,14 +95,14 @@ def scored(task: Any, predicted: list[int], labels: list[int], split: str = "val
 
 
 def test_accuracy_f1_mcc_by_hand() -> None:
-    # tp 3, fp 1, fn 2, tn 4
-    predicted = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
-    labels = [1, 1, 1, 0, 1, 1, 0, 0, 0, 0]
+    # tp 3, fp 1, fn 2, tn 5
+    predicted = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+    labels = [1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0]
     task = glue(metrics=["accuracy", "f1", "mcc"])
     found = scored(task, predicted, labels)
-    assert found["accuracy"] == pytest.approx(70.0)
+    assert found["accuracy"] == pytest.approx(100 * 8 / 11)
     assert found["f1"] == pytest.approx(100 * 6 / 9)
-    assert found["mcc"] == pytest.approx(100 * (3 * 4 - 1 * 2) / math.sqrt(4 * 5 * 5 * 6), abs=1e-4)
+    assert found["mcc"] == pytest.approx(100 * (3 * 5 - 1 * 2) / math.sqrt(4 * 5 * 6 * 7), abs=1e-4)
 
 
 def test_constant_prediction() -> None:
@@ -135,6 +135,9 @@ def test_correlations_by_hand() -> None:
     # ranks 1 2 3 4 and 1 3 2 4: 1 - 6*2/(4*15) = 0.8
     assert found["spearman"] == pytest.approx(80.0, abs=1e-4)
     assert correlations([-v for v in x], x)["spearman"] == pytest.approx(-100.0, abs=1e-4)
+    # equal labels share a rank, 1.5 1.5 3 4 against 1 2 3 4: sxy = 4.5, sxx = 5, syy = 4.5
+    tied = correlations([1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 3.0, 4.0])
+    assert tied["spearman"] == pytest.approx(100 * 4.5 / math.sqrt(5 * 4.5), abs=1e-4)
 
 
 def test_undefined_is_nan() -> None:

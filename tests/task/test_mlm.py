@@ -51,8 +51,16 @@ def test_masking_rates() -> None:
     kept = float((masked[picked] == ids[picked]).sum()) / count
     assert abs(as_mask - 0.8) < 0.01
     assert abs(kept - (0.1 + 0.1 / 95)) < 0.01
+    others = masked[picked & (masked != 4) & (masked != ids)]
+    assert sorted(set(others.tolist())) == list(range(5, 100)), "any word may stand in"
     again = mask_tokens(ids, 0.15, VOCABULARY, torch.Generator().manual_seed(1))[1]
     assert not torch.equal(again, labels)
+
+
+def test_special_tokens_are_no_words(tokenizer: Any) -> None:
+    known = Vocabulary.of(tokenizer)
+    assert known.special.tolist() == list(range(5)) and known.mask == 4
+    assert known.words.tolist() == list(range(5, len(tokenizer))) and known.size == len(tokenizer)
 
 
 def test_training_is_masked_anew_and_held_out_text_once(tokenizer: Any) -> None:

@@ -57,6 +57,17 @@ def test_labels_point_at_the_answer(tokenizer: Any) -> None:
         assert row["token_type_ids"][first] == 1
 
 
+def test_labels_are_the_whole_words_that_the_first_answer_touches(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    answers = [{"text": ["ked the br", "Anna"], "answer_start": [7, 0]}]
+    columns = {"id": ["1"], "question": ["Who?"], "context": ["Anna baked the bread."]}
+    write(tmp_path, "train", **columns, answers=answers)
+    (row,) = squad(source="folder", folder=str(tmp_path)).features("train", tokenizer).rows
+    first, last = row["labels"]
+    assert tokenizer.decode(row["input_ids"][first : last + 1]) == "baked the bread"
+
+
 def test_wrong_logits_score_low(tokenizer: Any) -> None:
     task = squad()
     features = task.features("validation", tokenizer)
@@ -76,6 +87,27 @@ def test_several_gold_answers_the_best_counts(tmp_path: Path, tokenizer: Any) ->
     tokens = tokenizer.convert_ids_to_tokens(features.rows[0]["input_ids"])
     start[tokens.index("anna")] = end[len(tokens) - 1 - tokens[::-1].index("baked")] = 9.0
     assert task.score(features, [(start, end)]) == {"f1": 100.0, "em": 100.0}
+
+
+def test_a_span_is_chosen_of_so_many_and_no_longer_than_it_may_be(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    columns = {"id": ["1"], "question": ["Who?"], "context": ["Anna baked the bread."]}
+    write(
+        tmp_path, "validation", **columns, answers=[{"text": ["Anna baked"], "answer_start": [0]}]
+    )
+    found = {}
+    for n_best, longest in ((20, 30), (20, 2), (1, 2)):
+        sizes = {"n_best": n_best, "max_answer_length": longest}
+        task = squad(source="folder", folder=str(tmp_path), **sizes)
+        features = task.features("validation", tokenizer)
+        tokens = tokenizer.convert_ids_to_tokens(features.rows[0]["input_ids"])
+        start, end = (torch.zeros(len(tokens)) for _ in range(2))
+        start[tokens.index("anna")] = end[tokens.index("bread")] = 9.0
+        end[tokens.index("baked")] = 8.0
+        found[n_best, longest] = task.score(features, [(start, end)])["em"]
+    # The best end is too far off; the second is not looked at where only one is.
+    assert found == {(20, 30): 0.0, (20, 2): 100.0, (1, 2): 0.0}
 
 
 def test_a_long_question_is_cut(tmp_path: Path, tokenizer: Any) -> None:
