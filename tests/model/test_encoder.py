@@ -188,6 +188,14 @@ def test_the_same_head_is_kept_or_renewed_on_request(tmp_path: Path) -> None:
     assert renewed["classifier.weight"].std() == pytest.approx(0.02, rel=0.3)
 
 
+def test_a_source_without_the_head_is_refused_where_no_new_one_may_be_drawn(tmp_path: Path) -> None:
+    """A teacher's must be its own."""
+    folder = str(checkpoint(tmp_path / "model", "mlm"))
+    assert tiny().build("classification", 2, folder=folder).classifier.weight.any()
+    with pytest.raises(StageError, match=r"lacks .*classifier\.bias"):
+        tiny().build("classification", 2, folder=folder, new_head=False)
+
+
 def test_half_precision_without_mlm_head_gets_one_tied_to_the_embeddings(tmp_path: Path) -> None:
     checkpoint(tmp_path / "model", "classification")
     file = tmp_path / "model/model.safetensors"

@@ -93,6 +93,8 @@ def test_intervals_in_optimiser_steps_and_masks_that_move_to_the_end():
     assert list(steps) == [4, 8, 12, 16, 20, 24, 28, 29]
     expected = [0.9 * (1 - (1 - (s - 4) / 20) ** 3) for s in (4, 8, 12, 16, 20)] + [0.9] * 3
     assert list(steps.values()) == pytest.approx(expected)
+    above = pruning_steps(replace(times, initial=0.3), 0.9, 10, 30).values()
+    assert list(above) == pytest.approx([0.3 + level * 0.6 / 0.9 for level in expected])
     assert list(pruning_steps(replace(times, until=None), 0.9, 10, 30)) == [4, 8, 12, 16, 20, 24]
     assert list(pruning_steps(replace(times, until=2.6), 0.9, 10, 30))[-2:] == [24, 26]
     assert list(pruning_steps(replace(times, end=2.5), 0.9, 10, 30))[-3:] == [25, 28, 29]

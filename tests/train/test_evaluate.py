@@ -40,16 +40,33 @@ def test_each_row_has_the_logits_it_has_alone(head: str) -> None:
     features = data.evaluation[0]
     if head == "mlm":  # masks are drawn in collating: take them out of the comparison
         task.head = Unmasked()
+    collate = task.collate
+
+    def with_segments(*given: Any) -> dict[str, torch.Tensor]:
+        batch = collate(*given)
+        return {**batch, "token_type_ids": batch["input_ids"] % 2}
+
+    task.collate = with_segments  # type: ignore[method-assign]
     found = row_logits(model, data, features, Setup(CPU), tokens=40)
     assert model.training and len(found) == 13
     model.eval()
     for row, logits in zip(features.rows, found, strict=True):
         ids = torch.tensor([row["input_ids"]])
-        alone = task.head.logits(model(input_ids=ids))
+        alone = task.head.logits(model(input_ids=ids, token_type_ids=ids % 2))
         assert len(alone) == len(logits)
         for a, b in zip(alone, logits, strict=True):
             torch.testing.assert_close(a[0].detach(), b, rtol=1e-4, atol=1e-5)
             assert b.dtype == torch.float32 and not b.requires_grad
+
+
+def test_a_model_is_evaluated_in_the_precision_of_its_training() -> None:
+    task = Toy(rows=5)
+    data = data_of(task)
+    full, half = (
+        torch.stack([row for (row,) in row_logits(model_of(task), data, data.evaluation[0], how)])
+        for how in (Setup(CPU), Setup(CPU, precision="bf16"))
+    )
+    assert half.dtype == torch.float32 and 0 < float((half - full).abs().max()) < 0.1
 
 
 def test_all_evaluation_splits_are_scored() -> None:

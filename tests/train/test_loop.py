@@ -16,7 +16,7 @@ from obert_sweeps.schema import PruningTimes, StageError
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.train import loop
 from obert_sweeps.train.loop import train
-from obert_sweeps.train.timetable import Timetable
+from obert_sweeps.train.timetable import Timetable, timetable
 from obert_sweeps.worker_group import WorkerGroup
 
 
@@ -105,6 +105,12 @@ def test_of_many_pruning_steps_a_hundred_are_told_and_the_last() -> None:
     assert times.noted == {*range(100, 900, 10), 987}
     few = Timetable(90, 10, {10: 0.3, 50: 0.6}, {90})
     assert few.noted == {10, 50} and (few.target, few.last_pruning) == (0.6, 50)
+
+
+def test_a_dense_model_has_no_pruning_steps_to_wait_for_in_a_schedule_that_prunes() -> None:
+    training = replace(TRAINING, pruning=PruningTimes(1, 2, 1))
+    found = timetable(training, "dense", 0.0, lambda: 24)
+    assert (found.prunings, found.last_pruning, found.target) == ({}, -1, 0.0)
 
 
 def test_weights_that_are_not_finite_are_not_pruned_by() -> None:
@@ -205,7 +211,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> list[dict[st
 
     def evaluate(model: Any, *_: Any) -> dict[str, float]:
         seen.append({k: v.clone() for k, v in model.state_dict().items()})
-        return {"accuracy": scores[len(seen) - 1], "loss": 0.0}
+        return {"loss": float(len(seen)), "accuracy": scores[len(seen) - 1]}
 
     monkeypatch.setattr(loop, "evaluate", evaluate)
     return seen

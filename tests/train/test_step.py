@@ -73,6 +73,13 @@ def test_accumulation_equals_one_batch(head: str, hardness: float | None) -> Non
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
 
 
+def test_a_step_does_not_see_the_gradients_of_the_one_before() -> None:
+    task = Toy(rows=9)
+    step = step_of(model_of(task), task)
+    first, again = (gradients(step, batches_of(task, 9)(0)) for _ in range(2))
+    assert len(first) > 30 and all(map(torch.equal, first, again))
+
+
 def test_hardness_mixes_the_two_losses() -> None:
     task = Toy(rows=9)
     batch = batches_of(task, 9)(0)
