@@ -11,7 +11,7 @@ from rich.text import Text
 from ..plan.dag import make_plan
 from ..report import words
 from ..report.build import build
-from ..report.fairness import fairness
+from ..report.judgement.fairness import fairness
 from ..request.read import Loaded
 from .answer import answer, console, tell_blocked
 from .settings import store_of
@@ -33,8 +33,8 @@ def show(document: Mapping[str, Any]) -> None:
     out.print(given(document["given"]))
     for group in document["methods"]:
         if len(group["tasks"]) > 1:
-            where = f"table {group['table']}  {words.method(group)}"
-            out.print(Text(f"{where}: {words.knobs(group)}"))
+            where = f"table {group['table']}  {words.cells.method(group)}"
+            out.print(Text(f"{where}: {words.cells.knobs(group)}"))
     for item in document["violations"]:
         values = ", ".join(f"{task} {value}" for task, value in item["values"].items())
         line = f"{item['method']} is called tuning-free, but sets {item['knob']} per task: {values}"
@@ -46,13 +46,13 @@ def given(rows: list[Mapping[str, Any]]) -> Table:
     table = Table("table", "method", "tasks", "recovery (document)", "knobs", *GIVEN, box=None)
     for row in rows:
         group = row["knobs"]
-        knobs = str(words.knob_count(group)) if group and len(group["tasks"]) > 1 else "–"
+        knobs = str(words.cells.knob_count(group)) if group and len(group["tasks"]) > 1 else "–"
         table.add_row(
             str(row["table"]),
-            words.method(row),
+            words.cells.method(row),
             str(len(row["tasks"])),
-            words.mean_recovery(row),
+            words.cells.mean_recovery(row),
             knobs,
-            *(words.effort(row, name) for name in GIVEN),
+            *(words.cells.effort(row, name) for name in GIVEN),
         )
     return table

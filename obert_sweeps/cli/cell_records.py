@@ -8,8 +8,8 @@ from typing import Any
 
 from ..plan.dag import CellPlan, Plan
 from ..report import words
-from ..report.cells import cell_entries
-from ..report.source import ancestors, outcome_of
+from ..report.facts.outcome import ancestors, outcome_of
+from ..report.judgement.cells import cell_entries
 from ..store import Store
 from ..tracker.base import Tracker
 
@@ -83,7 +83,7 @@ class CellRecords:
             },
             "verdict": entry["verdict"],
         }
-        shown = f"{words.measured(entry)}  (document {words.published(entry)})"
+        shown = f"{words.cells.measured(entry)}  (document {words.cells.published(entry)})"
         return record, f"{cell.id}  {shown}  {entry['verdict']}"
 
 

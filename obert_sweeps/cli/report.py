@@ -8,10 +8,10 @@ from typing import Any
 from ..plan.compose import to_plain
 from ..plan.dag import Plan, make_plan
 from ..report.build import build
-from ..report.files import write
-from ..report.links import run_links
-from ..report.terminal import terminal
-from ..report.traces import read_traces
+from ..report.facts.traces import read_traces
+from ..report.pages.files import write
+from ..report.pages.links import run_links
+from ..report.pages.terminal import terminal
 from ..request.read import Loaded
 from ..store import Store
 from .answer import answer, console

@@ -1,5 +1,5 @@
 """From the store to a judgement: measured beside published, verdicts, claims, audit, cost.
 
-`build` makes the report as plain data, `traces` what its plots need beside, `files` writes it,
-`terminal` is what the screen shows. No imports here.
+`build` makes the report as plain data, from `facts` (what the plan and the store say) and
+`judgement` (what it means). `pages` show it, in `words` and `pictures`. No imports here.
 """

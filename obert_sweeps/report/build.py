@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..catalogue.claims import claims
-from .audit import audit
-from .cells import cell_entries
-from .claims import claim_entries
-from .cost import cost
-from .effort import effort
-from .environment import environment
-from .inference import inference
-from .neighbours import neighbours
-from .source import Once, PlanView, StoreView, outcome_of
+from .facts.cost import cost
+from .facts.effort import effort
+from .facts.environment import environment
+from .facts.inference import inference
+from .facts.neighbours import neighbours
+from .facts.outcome import Once, PlanView, StoreView, outcome_of
+from .judgement.audit import audit
+from .judgement.cells import cell_entries
+from .judgement.claims import claim_entries
 
 
 def build(

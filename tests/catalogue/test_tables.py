@@ -247,7 +247,7 @@ def test_every_number_is_as_printed(shared_dir: Path):
 def test_the_catalogue_is_light():
     script = (
         "import sys, obert_sweeps.catalogue.layouts, obert_sweeps.report.build; "
-        "import obert_sweeps.report.files, obert_sweeps.report.terminal; "
+        "import obert_sweeps.report.pages.files, obert_sweeps.report.pages.terminal; "
         "heavy = {'torch', 'transformers', 'datasets', 'ray', 'matplotlib', 'scipy', 'numpy', "
         "'jinja2', 'rich'}; print(sorted(heavy & set(sys.modules)))"
     )

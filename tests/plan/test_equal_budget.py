@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from obert_sweeps.plan.dag import CellPlan, Plan, make_plan
-from obert_sweeps.report.audit import audit
+from obert_sweeps.report.judgement.audit import audit
 from obert_sweeps.request.read import read
 from obert_sweeps.schema import RequestError
 

@@ -11,7 +11,7 @@ from report.fake_sweep import FakeCellPlan, sweep
 
 from obert_sweeps.catalogue.cell import Cell
 from obert_sweeps.report.build import build
-from obert_sweeps.report.verdicts import TOKENS
+from obert_sweeps.report.judgement.verdicts import TOKENS
 
 SMALL = {1: -0.2, 2: 0.0, 3: 0.2}  # s = 0.2: a band of ±0.99, just inside the margin
 

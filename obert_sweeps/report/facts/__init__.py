@@ -1,0 +1,1 @@
+"""What the plan and the store say of cells and stages: values, cost, effort, speed, curves."""

@@ -1,0 +1,64 @@
+"""What the stages ran on, and where one comparison mixes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...catalogue.cell import method_label
+from .dotted import dotted
+from .outcome import CellOutcome, CellView, StoreView
+
+WHERE = frozenset({"host", "hostname", "node", "pid", "ip"})  # may differ without harm
+
+
+def environment(
+    stage_ids: Iterable[str],
+    plans: Mapping[str, CellView],
+    outcomes: Mapping[str, CellOutcome],
+    store: StoreView,
+) -> dict[str, Any]:
+    """Every value each recorded key takes, and a warning where one comparison mixes them."""
+    recorded = [(store.result(i) or {}).get("environment") for i in stage_ids]
+    return {
+        "values": {name: sorted(v) for name, v in sorted(_values(recorded).items())},
+        "warnings": _warnings(plans, outcomes),
+    }
+
+
+def _values(recorded: Iterable[Mapping[str, Any] | None]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for environment in filter(None, recorded):
+        for name, value in dotted(environment).items():
+            if value is not None:
+                found.setdefault(name, set()).add(str(value))
+    return found
+
+
+def _warnings(plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]) -> list[str]:
+    """One line for each task of a table whose results (and dense model) come from mixed places.
+
+    What the document compares, it compares within a table and task.
+    """
+    rows: dict[Any, list[Any]] = {}
+    names: dict[Any, dict[str, None]] = {}
+    for name, plan in plans.items():
+        if plan.cell.method == "dense" or not plan.selected:
+            continue
+        row = (plan.cell.table, plan.cell.task)
+        of_row = rows.setdefault(row, [])
+        for cell_id in (name, plan.cell.baseline):
+            if cell_id is not None and cell_id in outcomes:
+                of_row += [r.get("environment") for r in outcomes[cell_id].results]
+        names.setdefault(row, {})[method_label(plan.cell.method)] = None
+    warnings = []
+    for row, recorded in rows.items():
+        mixed = {
+            key: sorted(values)
+            for key, values in _values(recorded).items()
+            if len(values) > 1 and key.rpartition(".")[2] not in WHERE
+        }
+        if mixed:
+            detail = "; ".join(f"{key}: {', '.join(values)}" for key, values in mixed.items())
+            warnings.append(f"t{row[0]}/{row[1]} ({', '.join(names[row])}) mixes {detail}")
+    return warnings

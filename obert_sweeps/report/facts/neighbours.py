@@ -1,0 +1,138 @@
+"""Cells of one's own beside others of the same store: a new method among its competitors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import Any
+
+from ...catalogue.cell import primary_metric
+from ...catalogue.tables import document_cells
+from .means import deviation, mean_of_known, means
+from .outcome import PlanView, StoreView, as_asked_for, is_dense_model, measured_sparsity
+
+Record = Mapping[str, Any]
+Group = dict[int, Record]  # by seed
+Key = tuple[str, str, tuple[str, ...], frozenset[str]]  # id, pattern, settings, how it was made
+
+
+def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> list[dict[str, Any]]:
+    """One row for each cell of `records` (STORE/cells) that an own cell of the plan compares with.
+
+    These are of the same task and model and share a stage with it: the model they start from. A
+    row has all recorded seeds: id, settings (of a cell, what not all the others have), method,
+    sparsity (as asked for), measured_sparsity (None where no result says it), pattern, seeds,
+    measured (means), sd, recovery (share of its dense model, see `_recovery`), selected (it is of
+    this request), stage (of its last seed). Ordered by task, sparsity and score, best first.
+    """
+    chosen = [cell for cell in plan.cells.values() if cell.selected]
+    selected = {final for cell in chosen for final in cell.finals.values()}
+    own: dict[tuple[str, str], set[str]] = {}  # task and model -> stages
+    for cell in (cell.cell for cell in chosen if cell.cell.table == 0):
+        own.setdefault((cell.task, cell.model), set()).update(plan.cells[cell.id].stages)
+    known, found = list(records), dict[Key, Group]()
+    for record in known:
+        if (record["task"], record["model"]) in own:
+            found.setdefault(_key(record, store), {})[record["seed"]] = record
+    rows = [
+        _row(key, list(group.values()), _recovery(group, known, store), selected, store)
+        for key, group in found.items()
+        if any(own[r["task"], r["model"]] & set(r["stages"]) for r in group.values())
+    ]
+    said = [set(row["settings"]) for row in rows if row["settings"]]
+    common = set.intersection(*said) if len(said) > 1 else set()
+    for row in rows:
+        row["settings"] = [one for one in row["settings"] if one not in common]
+    rows.sort(key=lambda row: (row["task"], _level(row), -_score(row)))
+    return rows if len(rows) > 1 else []
+
+
+def _key(record: Record, store: StoreView) -> Key:
+    """What tells a row from others: the pattern by itself, for not every record says it."""
+    said = (one for one in record.get("settings", ()) if not one.startswith("sparsity="))
+    return record["id"], _pattern(record, store), tuple(said), _made(record, store)
+
+
+def _pattern(record: Record, store: StoreView) -> str:
+    """As recorded; in records of before as its stages' recipes say; empty where none prunes."""
+    if said := record.get("pattern"):
+        return str(said)
+    found = [
+        s["recipe"].get("sparsity", {}).get("pattern", "dense") for s in _made_of(record, store)
+    ]
+    pruned = [pattern for pattern in found if pattern != "dense"]
+    return str((pruned or [""])[-1])
+
+
+def _made(record: Record, store: StoreView) -> frozenset[str]:
+    """Its training stages but for seeds: what another preset made is not one more seed of it."""
+    trained = (s["identity"] for s in _made_of(record, store) if "training" in s["recipe"])
+    alike = ({k: v for k, v in one.items() if k not in ("seed", "parents")} for one in trained)
+    return frozenset(json.dumps(one, sort_keys=True) for one in alike)
+
+
+def _made_of(record: Record, store: StoreView) -> list[dict[str, Any]]:
+    return [stage for i in record["stages"] if (stage := store.stage(i)) is not None]
+
+
+def _recovery(group: Group, records: Iterable[Record], store: StoreView) -> float | None:
+    """Mean score over that of the dense models which the group's models are made from.
+
+    Of cells of the document that none has gone into, it is the one of the same seed in their row.
+    Seeds without one are left out; None where all are.
+    """
+    metric = primary_metric(next(iter(group.values()))["task"])
+    scores, dense = [], []
+    for record in group.values():
+        score, of_dense = record["measured"].get(metric), _dense_score(record, records, store)
+        if score is not None and of_dense is not None:
+            scores.append(score)
+            dense.append(of_dense)
+    return fmean(scores) / fmean(dense) if scores and fmean(dense) > 0 else None
+
+
+def _dense_score(record: Record, records: Iterable[Record], store: StoreView) -> float | None:
+    metric, made_of = primary_metric(record["task"]), _made_of(record, store)
+    chain = [s["id"] for s in made_of if is_dense_model(s["tags"], s["recipe"], record["task"])]
+    if chain:
+        measured = (store.result(chain[-1]) or {}).get("metrics") or {}
+    else:
+        baseline = (_BASELINES.get(record["id"]), record["seed"], False)  # and as published
+        said = ((r, (r["id"], r["seed"], bool(r.get("settings")))) for r in records)
+        measured = next((r["measured"] for r, who in said if who == baseline), {})
+    score = measured.get(metric)
+    return None if score is None else float(score)
+
+
+_BASELINES = {cell.id: cell.baseline for cell in document_cells() if cell.baseline}
+
+
+def _row(
+    key: Key, records: list[Record], recovery: float | None, selected: set[str], store: StoreView
+) -> dict[str, Any]:
+    last = records[-1]
+    results = [found for record in records if (found := store.result(record["stages"][-1]))]
+    measured = means(record["measured"] for record in records)
+    values = {m: [v for r in records if (v := r["measured"].get(m)) is not None] for m in measured}
+    return {name: last[name] for name in ("id", "task", "method", "sparsity")} | {
+        "settings": list(key[2]),
+        "pattern": key[1],
+        "measured_sparsity": mean_of_known(map(measured_sparsity, results))[0],
+        "seeds": sorted(record["seed"] for record in records),
+        "measured": measured,
+        "sd": {metric: deviation(found) for metric, found in values.items()},
+        "recovery": recovery,
+        "selected": any(record["stages"][-1] in selected for record in records),
+        "stage": last["stages"][-1],
+    }
+
+
+def _level(row: Mapping[str, Any]) -> float:
+    """The sparsity asked for, where that was reached: what was measured is off by a few weights."""
+    asked, share = row["sparsity"], row["measured_sparsity"]
+    return float(asked if as_asked_for(share, asked) else share)
+
+
+def _score(row: Mapping[str, Any]) -> float:
+    return float(row["measured"].get(primary_metric(row["task"]), float("-inf")))

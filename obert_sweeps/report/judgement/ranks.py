@@ -1,0 +1,47 @@
+"""Where a cell stands among the pruned cells of its row, on the primary metric: 1 is best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from ...catalogue.cell import Cell, primary_metric
+from ...catalogue.tables import document_cells
+from ..facts.outcome import CellOutcome, CellView
+
+Ranks = dict[str, tuple[int | None, int]]
+"""Cell id -> its rank and of how many; equals share a rank, a row of one has none."""
+
+
+def measured_ranks(plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]) -> Ranks:
+    """Ranks of the cells that are finished; diverged ones come last."""
+    return _ranks(
+        (plan.cell, outcomes[name].mean(primary_metric(plan.cell.task)))
+        for name, plan in plans.items()
+        if outcomes[name].finished
+    )
+
+
+@cache
+def published_ranks() -> Ranks:
+    """Ranks by printed values: what does not converge comes last, what is not given has none."""
+    printed = [(cell, cell.published.get(primary_metric(cell.task))) for cell in document_cells()]
+    return _ranks((cell, v) for cell, v in printed if v is not None or not cell.converges)
+
+
+def _ranks(scores: Iterable[tuple[Cell, float | None]]) -> Ranks:
+    rows: dict[Any, dict[str, float | None]] = {}
+    for cell, score in scores:
+        if cell.method != "dense":
+            rows.setdefault(cell.row, {})[cell.id] = score
+    return {name: (_rank(name, row), len(row)) for row in rows.values() for name in row}
+
+
+def _rank(name: str, row: Mapping[str, float | None]) -> int | None:
+    if len(row) < 2:
+        return None
+    own = row[name]
+    if own is None:
+        return 1 + sum(value is not None for value in row.values())
+    return 1 + sum(value is not None and value > own for value in row.values())
