@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from obert_sweeps.cli.verbs import VERBS
+from obert_sweeps.cli.manual import VERBS
 from obert_sweeps.request.read import read
 
 COMMAND = re.compile(r"^ *obert-sweeps +(.+)$", re.MULTILINE)

@@ -14,8 +14,8 @@ from io import TextIOWrapper
 
 from ..schema import Interrupted, RequestError
 from ..store.place.base import cannot_write
+from .manual import PROGRAM, VERBS, help_text
 from .streams import patient
-from .verbs import PROGRAM, VERBS, help_text
 
 ONLY_FOR = {"stage": ("status", "replay"), "confirm": ("gc",)}  # keys of some verbs alone
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -115,7 +115,7 @@ def _dispatch(given: list[str]) -> int:
         if verb not in ONLY_FOR.get(key, VERBS):
             others = " and ".join(ONLY_FOR[key])
             raise RequestError(f"{key}= is for {others}, not for {verb}. Leave it out.")
-    return int(importlib.import_module(f".{verb}", __package__).main(loaded))
+    return int(importlib.import_module(f".verb.{verb}", __package__).main(loaded))
 
 
 def _refuse_no_working_folder() -> None:

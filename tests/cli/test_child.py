@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from obert_sweeps.cli import doctor
 from obert_sweeps.cli.child import ask
+from obert_sweeps.cli.verb import doctor
 
 
 def test_a_child_answers_what_it_is_told() -> None:

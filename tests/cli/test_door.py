@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from obert_sweeps.cli.door import main
-from obert_sweeps.cli.verbs import GROUPS, KEYS, VERBS
+from obert_sweeps.cli.manual import GROUPS, KEYS, VERBS
 from obert_sweeps.request.read import read
 
 
@@ -142,7 +142,7 @@ def test_a_defect_is_one_line_after_its_traceback(capsys, monkeypatch) -> None:
     def broken(*_: object) -> int:
         raise ValueError("not a\nnumber")
 
-    monkeypatch.setattr("obert_sweeps.cli.ls.main", broken)
+    monkeypatch.setattr("obert_sweeps.cli.verb.ls.main", broken)
     code, out, err = answer(capsys, "ls")
     *before, last = err.strip().splitlines()
     assert (code, out) == (1, "") and "Traceback" in before[0]

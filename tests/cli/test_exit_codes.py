@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from obert_sweeps.cli import run
 from obert_sweeps.cli.door import main
+from obert_sweeps.cli.verb import run
 from obert_sweeps.store import Store
 from obert_sweeps.sweep import Event
 

@@ -99,7 +99,7 @@ def test_the_survey_has_a_version_or_the_mend_of_each_engine(
 def test_doctor_tells_missing_engines_without_calling_them_a_fault(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from obert_sweeps.cli import doctor
+    from obert_sweeps.cli.verb import doctor
 
     rows = [
         {"name": "onnxruntime", "version": None, "missing": "pip install"},

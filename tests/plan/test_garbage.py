@@ -14,7 +14,7 @@ from full_disk import full_disk
 from tiny_stage import one_shot, runtime, stage, weights
 
 from obert_sweeps import sweep
-from obert_sweeps.cli import gc
+from obert_sweeps.cli.verb import gc
 from obert_sweeps.plan.garbage import find
 from obert_sweeps.plan.to_run import to_run
 from obert_sweeps.schema import RequestError, Runtime, Stage
@@ -193,7 +193,7 @@ def test_what_lacks_status_and_metrics_is_no_result_and_the_log_says_so(tmp_path
 
 
 def test_a_replay_without_its_parents_model_is_refused(tmp_path: Path) -> None:
-    from obert_sweeps.cli import replay
+    from obert_sweeps.cli.verb import replay
 
     run(tmp_path, [Stage.from_dict(stage("dense")), Stage.from_dict(one_shot())])
     Store(str(tmp_path)).folder("dense").free_folder("model")

@@ -20,10 +20,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..request.overrides import spelled
-from ..request.read import Loaded, first_line
-from ..schema import RequestError
-from ..shipped import conf_dir, shipped
+from ...request.overrides import spelled
+from ...request.read import Loaded, first_line
+from ...schema import RequestError
+from ...shipped import conf_dir, shipped
 
 _PLAIN = re.compile(r"[\w.,:/@%+=~-]+")  # what needs no quotes in Slurm, YAML or a shell
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from obert_sweeps.cli.status import EVALUATIONS, describe, one_stage
-from obert_sweeps.cli.status_view import FEW, LISTED, show, show_stage, summary
+from obert_sweeps.cli.verb.status import EVALUATIONS, describe, one_stage
+from obert_sweeps.cli.verb.status_view import FEW, LISTED, show, show_stage, summary
 from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
 

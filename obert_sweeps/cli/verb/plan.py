@@ -7,17 +7,17 @@ from typing import Any
 
 from rich.table import Table
 
-from ..amounts import counted, duration, size
-from ..plan.cost import Measured
-from ..plan.dag import Plan, make_plan
-from ..plan.to_run import to_run
-from ..request.read import Loaded
-from ..schema import Stage, role_group
-from ..store import Store
-from .answer import answer, by_reason, console
-from .changed import tell_of_changed_code
-from .check import check_stages, restates
-from .settings import store_of
+from ...amounts import counted, duration, size
+from ...plan.cost import Measured
+from ...plan.dag import Plan, make_plan
+from ...plan.to_run import to_run
+from ...request.read import Loaded
+from ...schema import Stage, role_group
+from ...store import Store
+from ..answer import answer, by_reason, console
+from ..changed import tell_of_changed_code
+from ..check import check_stages, restates
+from ..settings import store_of
 
 _TOLD_GPU_HOURS = 0.01  # a plan of fewer is for a CPU
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..plan.cost import seconds_left
-from ..plan.dag import Plan, make_plan
-from ..request.read import Loaded
-from ..schema import Stage
-from ..store import StageFolder, Store
-from .answer import answer, typed
-from .beside import other_cells, other_stages, request_of
-from .settings import store_of
+from ...plan.cost import seconds_left
+from ...plan.dag import Plan, make_plan
+from ...request.read import Loaded
+from ...schema import Stage
+from ...store import StageFolder, Store
+from ..answer import answer, typed
+from ..beside import other_cells, other_stages, request_of
+from ..settings import store_of
 from .status_view import show, show_stage
 
 LOG_LINES = 20

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from report.fake_sweep import sweep
 
-from obert_sweeps.cli import audit
+from obert_sweeps.cli.verb import audit
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from ..request.read import Loaded
-from ..request.selection import select
-from .answer import answer, console
+from ...request.read import Loaded
+from ...request.selection import select
+from ..answer import answer, console
 
 
 def main(loaded: Loaded) -> int:

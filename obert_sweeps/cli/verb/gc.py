@@ -12,13 +12,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..amounts import counted, size
-from ..plan.dag import make_plan
-from ..plan.garbage import find, free, held
-from ..request.read import Loaded
-from .answer import answer, console, notice, tell_blocked
-from .beside import other_cells, request_of
-from .settings import store_of
+from ...amounts import counted, size
+from ...plan.dag import make_plan
+from ...plan.garbage import find, free, held
+from ...request.read import Loaded
+from ..answer import answer, console, notice, tell_blocked
+from ..beside import other_cells, request_of
+from ..settings import store_of
 
 LISTED = 20  # rows; the rest is added up
 

@@ -8,13 +8,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..plan.dag import make_plan
-from ..report import words
-from ..report.build import build
-from ..report.judgement.fairness import fairness
-from ..request.read import Loaded
-from .answer import answer, console, tell_blocked
-from .settings import store_of
+from ...plan.dag import make_plan
+from ...report import words
+from ...report.build import build
+from ...report.judgement.fairness import fairness
+from ...request.read import Loaded
+from ..answer import answer, console, tell_blocked
+from ..settings import store_of
 
 GIVEN = ("epochs", "upstream_epochs", "examples", "fisher_gradients", "cpu_seconds", "gpu_seconds")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from ..request.read import Loaded
-from ..request.selection import select
+from ...request.read import Loaded
+from ...request.selection import select
 from .launch_files import render
 
 

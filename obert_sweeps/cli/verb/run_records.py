@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..plan.dag import CellPlan, Plan
-from ..report import words
-from ..report.facts.outcome import ancestors, outcome_of
-from ..report.judgement.cells import cell_entries
-from ..store import Store
-from ..tracker.base import Tracker
+from ...plan.dag import CellPlan, Plan
+from ...report import words
+from ...report.facts.outcome import ancestors, outcome_of
+from ...report.judgement.cells import cell_entries
+from ...store import Store
+from ...tracker.base import Tracker
 
 
 @dataclass

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from ..amounts import counted
-from ..make import make
-from ..plan.compose import to_plain
-from ..request.read import Loaded
-from ..schema import RequestError
-from ..store import Store
-from ..tracker.base import Rebuilder, Tracker
-from ..tracker.rebuild import FOLDER, Rebuilt, rebuild
-from .answer import answer, console, notice
-from .settings import store_of
+from ...amounts import counted
+from ...make import make
+from ...plan.compose import to_plain
+from ...request.read import Loaded
+from ...schema import RequestError
+from ...store import Store
+from ...tracker.base import Rebuilder, Tracker
+from ...tracker.rebuild import FOLDER, Rebuilt, rebuild
+from ..answer import answer, console, notice
+from ..settings import store_of
 
 
 def main(loaded: Loaded) -> int:

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..amounts import counted, duration, size
-from ..schema import role_group
-from .answer import by_reason, console
+from ...amounts import counted, duration, size
+from ...schema import role_group
+from ..answer import by_reason, console
 
 LISTED = 40  # stages; of more, those that are done or waiting are counted by kind
 FEW = 10  # stages of other requests; of more, only the recorded own cells are named

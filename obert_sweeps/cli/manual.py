@@ -13,7 +13,7 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb's module is `obert_sweeps.cli.<name>`; its `main(loaded) -> int` does the work.
+    """A verb's module is `obert_sweeps.cli.verb.<name>`; its `main(loaded) -> int` does the work.
 
     keys: of KEYS, those that it reads. groups: of GROUPS, those that one can choose from.
     """

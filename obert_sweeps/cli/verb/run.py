@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from ..amounts import counted, duration
-from ..make import make
-from ..plan.compose import to_plain
-from ..plan.dag import Plan, make_plan
-from ..plan.to_run import to_run
-from ..request.read import Loaded
-from ..schema import RequestError
-from ..store.lease import this_process
-from ..sweep import Event, run_plan
-from ..sweep.progress import Progress
-from ..tracker.base import Tracker
-from .answer import notice
-from .cell_records import CellRecords
-from .changed import tell_of_changed_code
-from .check import check_stages
+from ...amounts import counted, duration
+from ...make import make
+from ...plan.compose import to_plain
+from ...plan.dag import Plan, make_plan
+from ...plan.to_run import to_run
+from ...request.read import Loaded
+from ...schema import RequestError
+from ...store.lease import this_process
+from ...sweep import Event, run_plan
+from ...sweep.progress import Progress
+from ...tracker.base import Tracker
+from ..answer import notice
+from ..changed import tell_of_changed_code
+from ..check import check_stages
+from ..settings import runtime_of, store_of
 from .report import conclude
-from .settings import runtime_of, store_of
-from .upload import Uploads
+from .run_records import CellRecords
+from .run_uploads import Uploads
 
 
 def main(loaded: Loaded) -> int:

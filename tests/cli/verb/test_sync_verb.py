@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from obert_sweeps.cli import sync, upload
-from obert_sweeps.cli.upload import Uploads
+from obert_sweeps.cli.verb import run_uploads, sync
+from obert_sweeps.cli.verb.run_uploads import Uploads
 from obert_sweeps.request.read import read
 from obert_sweeps.schema import RequestError
 from obert_sweeps.store import Store
@@ -130,4 +130,4 @@ def test_offline_uploads_nothing(tmp_path: Path) -> None:
         found.finish()
     assert not (tmp_path / "wandb").exists()
     assert Uploads(read(["tracker=none"]))._wanted is False
-    assert upload.EVERY_SECONDS >= 30
+    assert run_uploads.EVERY_SECONDS >= 30

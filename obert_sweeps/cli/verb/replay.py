@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..request.read import Loaded
-from ..schema import Interrupted, RequestError, Stage
-from ..store import Store
-from ..sweep.attempt import own_runtime
-from ..sweep.signals import interruptible
-from .answer import answer, console, notice
-from .settings import runtime_of, store_of
+from ...request.read import Loaded
+from ...schema import Interrupted, RequestError, Stage
+from ...store import Store
+from ...sweep.attempt import own_runtime
+from ...sweep.signals import interruptible
+from ..answer import answer, console, notice
+from ..settings import runtime_of, store_of
 
 
 def main(loaded: Loaded) -> int:
@@ -42,7 +42,7 @@ def main(loaded: Loaded) -> int:
     notice(f"replaying {stage.name} into {runtime.output}")
     try:
         with interruptible():
-            from ..trial import run_stage  # torch starts here
+            from ...trial import run_stage  # torch starts here
 
             outcome = run_stage(stage.as_dict(), asdict(runtime))
     except Interrupted as stop:

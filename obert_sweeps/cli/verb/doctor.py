@@ -15,14 +15,14 @@ from typing import Any
 
 from rich.table import Table
 
-from ..amounts import counted, size
-from ..plan.dag import make_plan
-from ..request.read import Loaded
-from ..schema import RequestError
-from ..store import Store
-from ..store.place.base import cannot_write
-from .answer import answer, console
-from .child import ChildDied, ask
+from ...amounts import counted, size
+from ...plan.dag import make_plan
+from ...request.read import Loaded
+from ...schema import RequestError
+from ...store import Store
+from ...store.place.base import cannot_write
+from ..answer import answer, console
+from ..child import ChildDied, ask
 
 NEEDED = ("torch", "transformers", "datasets", "ray", "hydra-core", "wandb", "torchmetrics")
 INSTALL = "pip install -c constraints.txt -e ."

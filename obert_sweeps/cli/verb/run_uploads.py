@@ -13,10 +13,10 @@ import subprocess
 import sys
 import time
 
-from ..request.read import Loaded
-from ..tracker.rebuild import FOLDER
-from .answer import notice
-from .settings import store_of
+from ...request.read import Loaded
+from ...tracker.rebuild import FOLDER
+from ..answer import notice
+from ..settings import store_of
 
 EVERY_SECONDS = 60.0
 LAST_SECONDS = 60.0  # what the end of a run waits for its last uploads

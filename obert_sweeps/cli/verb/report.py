@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..plan.compose import to_plain
-from ..plan.dag import Plan, make_plan
-from ..report.build import build
-from ..report.facts.traces import read_traces
-from ..report.pages.files import write
-from ..report.pages.links import run_links
-from ..report.pages.terminal import terminal
-from ..request.read import Loaded
-from ..store import Store
-from .answer import answer, console
-from .settings import store_of
+from ...plan.compose import to_plain
+from ...plan.dag import Plan, make_plan
+from ...report.build import build
+from ...report.facts.traces import read_traces
+from ...report.pages.files import write
+from ...report.pages.links import run_links
+from ...report.pages.terminal import terminal
+from ...request.read import Loaded
+from ...store import Store
+from ..answer import answer, console
+from ..settings import store_of
 
 
 def main(loaded: Loaded) -> int:
