@@ -11,7 +11,8 @@ from .facts.effort import effort
 from .facts.environment import environment
 from .facts.inference import inference
 from .facts.neighbours import neighbours
-from .facts.outcome import Once, PlanView, StoreView, outcome_of
+from .facts.outcome import outcome_of
+from .facts.views import Once, PlanView, StoreView
 from .judgement.audit import audit
 from .judgement.cells import cell_entries
 from .judgement.claims import claim_entries

@@ -33,8 +33,8 @@ def show(document: Mapping[str, Any]) -> None:
     out.print(given(document["given"]))
     for group in document["methods"]:
         if len(group["tasks"]) > 1:
-            where = f"table {group['table']}  {words.cells.method(group)}"
-            out.print(Text(f"{where}: {words.cells.knobs(group)}"))
+            where = f"table {group['table']}  {words.methods.name(group)}"
+            out.print(Text(f"{where}: {words.methods.knobs(group)}"))
     for item in document["violations"]:
         values = ", ".join(f"{task} {value}" for task, value in item["values"].items())
         line = f"{item['method']} is called tuning-free, but sets {item['knob']} per task: {values}"
@@ -46,13 +46,13 @@ def given(rows: list[Mapping[str, Any]]) -> Table:
     table = Table("table", "method", "tasks", "recovery (document)", "knobs", *GIVEN, box=None)
     for row in rows:
         group = row["knobs"]
-        knobs = str(words.cells.knob_count(group)) if group and len(group["tasks"]) > 1 else "–"
+        knobs = str(words.methods.knob_count(group)) if group and len(group["tasks"]) > 1 else "–"
         table.add_row(
             str(row["table"]),
-            words.cells.method(row),
+            words.methods.name(row),
             str(len(row["tasks"])),
-            words.cells.mean_recovery(row),
+            words.methods.mean_recovery(row),
             knobs,
-            *(words.cells.effort(row, name) for name in GIVEN),
+            *(words.methods.effort(row, name) for name in GIVEN),
         )
     return table

@@ -8,7 +8,8 @@ from typing import Any
 
 from ...plan.dag import CellPlan, Plan
 from ...report import words
-from ...report.facts.outcome import ancestors, outcome_of
+from ...report.facts.lineage import ancestors
+from ...report.facts.outcome import outcome_of
 from ...report.judgement.cells import cell_entries
 from ...store import Store
 from ...tracker.base import Tracker

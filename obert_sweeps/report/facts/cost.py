@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from ...schema import Stage
-from .outcome import StoreView
+from .views import StoreView
 
 RATES = ("samples_per_second", "tokens_per_second", "padding_share", "tflops", "mfu")
 SPENT = ("seconds", "cpu_seconds", "gpu_seconds")

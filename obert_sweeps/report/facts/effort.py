@@ -11,8 +11,9 @@ from typing import Any
 
 from ...plan.cost import fisher_rows
 from ...schema import Stage
+from .lineage import own_stages
 from .means import mean_of_all
-from .outcome import CellView, PlanView, StoreView, own_stages
+from .views import CellView, PlanView, StoreView
 
 QUANTITIES = (
     "epochs",

@@ -7,7 +7,8 @@ from typing import Any
 
 from ...catalogue.cell import method_label
 from .dotted import dotted
-from .outcome import CellOutcome, CellView, StoreView
+from .outcome import CellOutcome
+from .views import CellView, StoreView
 
 WHERE = frozenset({"host", "hostname", "node", "pid", "ip"})  # may differ without harm
 

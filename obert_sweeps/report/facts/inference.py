@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...schema import Stage
-from .outcome import CellView, StoreView
+from .views import CellView, StoreView
 
 
 def inference(

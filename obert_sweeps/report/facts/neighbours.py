@@ -9,8 +9,10 @@ from typing import Any
 
 from ...catalogue.cell import primary_metric
 from ...catalogue.tables import document_cells
+from .lineage import is_dense_model
 from .means import deviation, mean_of_known, means
-from .outcome import PlanView, StoreView, as_asked_for, is_dense_model, measured_sparsity
+from .outcome import as_asked_for, measured_sparsity
+from .views import PlanView, StoreView
 
 Record = Mapping[str, Any]
 Group = dict[int, Record]  # by seed

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from ...catalogue.cell import primary_metric
 from ...identity import hashed_part
 from .dotted import dotted
-from .outcome import StoreView
+from .views import StoreView
 
 Curve = tuple[str, str, str, str]  # task, model, pattern, stage it starts from
 Points = dict[float, float]  # level -> score

@@ -1,54 +1,17 @@
-"""What a report is made from: the plan and the store as it sees them, and what a cell came to."""
+"""What the store holds of a cell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from math import isfinite
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 from ...catalogue.cell import Cell, primary_metric
-from ...plan.ancestry import with_ancestors
-from ...schema import Stage
+from .lineage import ancestors, is_dense_model
 from .means import mean_of_known
-
-
-class CellView(Protocol):
-    """A cell and the stages that make it."""
-
-    cell: Cell
-    selected: bool
-    finals: dict[int, str]  # seed -> id of the stage whose result is the cell's
-    stages: list[str]
-    blocked: str | None  # why it cannot run
-    stand_in: bool
-    assumed: dict[str, str]  # recipe key -> why no source gives it
-    knobs: dict[str, Any]
-    """The resolved recipe of its last stage; `earlier`, if there, those of its chain's stages
-    before it, by role; `not_taken` what its authors set for the task and no recipe here does."""
-    comparison: str | None  # what was made equal for all methods; None: as published
-
-
-class PlanView(Protocol):
-    """The cells of a request and the stages they are made of."""
-
-    stages: dict[str, Stage]
-    comparison: str  # how its methods are compared, in words
-
-    @property
-    def cells(self) -> Mapping[str, CellView]: ...
-
-
-class StoreView(Protocol):
-    """A stage's stage.json, result.json and failure.json; None where there is none."""
-
-    def stage(self, stage_id: str) -> dict[str, Any] | None: ...
-
-    def result(self, stage_id: str) -> dict[str, Any] | None: ...
-
-    def failure(self, stage_id: str) -> dict[str, Any] | None: ...
+from .views import CellView, PlanView, StoreView
 
 
 @dataclass
@@ -81,52 +44,6 @@ class CellOutcome:
         """Over the converged seeds that have this metric; None where none has."""
         values = self.of(metric)
         return fmean(values.values()) if values else None
-
-
-def ancestors(stage_id: str, stages: Mapping[str, Stage]) -> list[str]:
-    """The stage and all it needs, parents first, each once."""
-    return with_ancestors([stage_id], lambda i: stages[i].parents.values() if i in stages else ())
-
-
-def dense_stages(cell: CellView, plan: PlanView) -> list[str]:
-    """What the dense model that a cell is compared with is made of, itself last; may be empty.
-
-    In the document that is its row's. A cell of one's own has no row: there it is what was trained
-    on the cell's task and nothing pruned has gone into, the last of them where there are several.
-    """
-    baseline = plan.cells.get(cell.cell.baseline or "")
-    if baseline is not None:
-        return list(baseline.stages)
-    if cell.cell.table or cell.cell.method == "dense":
-        return []
-    found: dict[str, None] = {}
-    for stage in (plan.stages[i] for i in cell.stages if i in plan.stages):
-        if is_dense_model(stage.tags, stage.recipe, cell.cell.task):
-            found |= dict.fromkeys(ancestors(stage.id, plan.stages))
-    return list(found)
-
-
-def is_dense_model(tags: Mapping[str, str], recipe: Mapping[str, Any], task: str) -> bool:
-    """Whether a stage trains on the task and nothing pruned has gone into it."""
-    said = (tags.get("task"), tags.get("sparsity"))
-    return said == (task, "dense") and "training" in recipe
-
-
-def of_own_seeds(values: Mapping[int, float], cell: CellView, dense: CellView) -> dict[int, float]:
-    """The values, by seed, of those runs of `dense` that the cell's models are made from.
-
-    Seeds of one-shot pruning all start from one dense model. Where a cell is made from none of the
-    runs it is compared with all of them.
-    """
-    own = {seed for seed, final in dense.finals.items() if final in cell.stages}
-    return {seed: v for seed, v in values.items() if seed in own or not own}
-
-
-def own_stages(cell: CellView, final: str, plan: PlanView) -> list[Stage]:
-    """The final stage and those it needs that the cell's dense model does not, parents first."""
-    shared = set(dense_stages(cell, plan))
-    needed = ancestors(final, plan.stages)
-    return [plan.stages[i] for i in needed if i in plan.stages and i not in shared]
 
 
 def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
@@ -175,12 +92,3 @@ def _finite(metrics: Mapping[str, Any] | None) -> dict[str, float]:
         for name, value in (metrics or {}).items()
         if isinstance(value, (int, float)) and isfinite(value)
     }
-
-
-class Once:
-    """A store that reads each file once: cells share stages, and a report asks for them again."""
-
-    def __init__(self, store: StoreView) -> None:
-        self.stage = cache(store.stage)
-        self.result = cache(store.result)
-        self.failure = cache(store.failure)

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from ...catalogue.cell import primary_metric
 from ...schema import Stage
+from .lineage import own_stages
 from .one_shot import Curve, Points, Setting, StagesView, one_shot_curves
-from .outcome import PlanView, own_stages
+from .views import PlanView
 
 POINTS = 150  # of a curve; a paper-scale stage has thousands of records
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...catalogue.cell import TUNING_FREE
 from ..facts.dotted import dotted
-from ..facts.outcome import CellView
+from ..facts.views import CellView
 
 EARLY_STOPPING = frozenset({"training.keep", "training.patience", "training.evaluate_every"})
 """Named apart: the document allows early stopping to methods it calls free of tuning."""

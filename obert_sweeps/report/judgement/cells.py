@@ -10,8 +10,10 @@ from typing import Any
 from ...catalogue.cell import Cell, metric_named, primary_metric
 from ...catalogue.seeds import published_deviation
 from ...catalogue.tables import cell_named
+from ..facts.lineage import of_own_seeds
 from ..facts.means import deviation, means
-from ..facts.outcome import CellOutcome, CellView, as_asked_for, of_own_seeds
+from ..facts.outcome import CellOutcome, as_asked_for
+from ..facts.views import CellView
 from .ranks import measured_ranks, published_ranks
 from .verdicts import Judgement, cell_verdict, judge, mean_interval, verdict_label
 

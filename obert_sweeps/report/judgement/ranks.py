@@ -8,7 +8,8 @@ from typing import Any
 
 from ...catalogue.cell import Cell, primary_metric
 from ...catalogue.tables import document_cells
-from ..facts.outcome import CellOutcome, CellView
+from ..facts.outcome import CellOutcome
+from ..facts.views import CellView
 
 Ranks = dict[str, tuple[int | None, int]]
 """Cell id -> its rank and of how many; equals share a rank, a row of one has none."""

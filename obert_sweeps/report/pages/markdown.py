@@ -14,7 +14,7 @@ from ..judgement.fairness import fairness
 def markdown(report: Mapping[str, Any]) -> str:
     """The whole report as GitHub-flavoured Markdown, ending in a newline."""
     lines = [
-        *("# Measured beside published", "", f"{words.cells.tally(report['cells'])}.", ""),
+        *("# Measured beside published", "", f"{words.verdicts.tally(report['cells'])}.", ""),
         *(f"Compared {_safe(report['audit']['comparison'])}.", ""),
         *_cells(report["cells"]),
         *_neighbours(report["neighbours"]),
@@ -70,9 +70,9 @@ def _neighbours(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _claims(claims: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for claim in claims:
-        sign = words.cells.MARKS[claim["verdict"]][0]
-        lines.append(f"- {sign} **{words.cells.claim(claim)}**: {_safe(claim['text'])}")
-        lines += [f"  - {_safe(words.cells.comparison(item))}" for item in claim["evidence"]]
+        sign = words.verdicts.SIGNS[claim["verdict"]][0]
+        lines.append(f"- {sign} **{words.claims.verdict(claim)}**: {_safe(claim['text'])}")
+        lines += [f"  - {_safe(words.claims.comparison(item))}" for item in claim["evidence"]]
     return ["## Claims", "", *lines, ""] if lines else []
 
 
@@ -96,7 +96,7 @@ def _inference(found: Mapping[str, Any]) -> list[str]:
 
 def _knobs(methods: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [
-        (group["table"], group["method"], ", ".join(group["tasks"]), words.cells.knobs(group))
+        (group["table"], group["method"], ", ".join(group["tasks"]), words.methods.knobs(group))
         for group in methods
         if len(group["tasks"]) > 1
     ]
@@ -108,10 +108,10 @@ def _given(report: Mapping[str, Any]) -> list[str]:
     rows = [
         (
             row["table"],
-            words.cells.method(row),
+            words.methods.name(row),
             ", ".join(row["tasks"]),
-            words.cells.mean_recovery(row),
-            *(words.cells.effort(row, name) for name in QUANTITIES),
+            words.methods.mean_recovery(row),
+            *(words.methods.effort(row, name) for name in QUANTITIES),
         )
         for row in fairness(report)
     ]
@@ -127,12 +127,12 @@ def _cost(cost: Mapping[str, Any]) -> list[str]:
             kind["kind"],
             f"{kind['done']}/{kind['stages']}",
             *(f"{kind[name]:.1f}" for name in seconds),
-            *words.cells.rates(kind["rates"]),
+            *words.costs.rates(kind["rates"]),
         )
         for kind in cost["by_kind"]
     ]
-    head = ("stage", "done", "planned s", "s", "CPU s", "GPU s", *words.cells.RATES)
-    return ["## Cost", "", f"{words.cells.spent(cost)}.", "", *_table(head, rows)]
+    head = ("stage", "done", "planned s", "s", "CPU s", "GPU s", *words.costs.RATES)
+    return ["## Cost", "", f"{words.costs.spent(cost)}.", "", *_table(head, rows)]
 
 
 def _environment(environment: Mapping[str, Any]) -> list[str]:

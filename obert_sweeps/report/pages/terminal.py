@@ -36,7 +36,7 @@ def terminal(report: Mapping[str, Any]) -> list[RenderableType]:
         shown.append(_text(line + values, "red"))
     shown.append(_text(f"compared {report['audit']['comparison']}"))
     shown.append(_cost(report["cost"]))
-    shown.append(_text(words.cells.tally(report["cells"]) or "no cells"))
+    shown.append(_text(words.verdicts.tally(report["cells"]) or "no cells"))
     return shown
 
 
@@ -61,7 +61,7 @@ def _cells(entries: list[Any], number: int, title: str) -> Table:
     heading = f"Table {number}: {title}" if number else "Your own cells"
     table = _table(heading, *((name, "left") for name in left))
     for entry in entries:
-        style = _STYLE[words.cells.MARKS[entry["verdict"]][1]]
+        style = _STYLE[words.verdicts.SIGNS[entry["verdict"]][1]]
         verdict = words.cells.verdict(entry)
         if entry["verdict"] in ("failed", "blocked") and entry["reason"]:
             verdict += f": {entry['reason']}"
@@ -87,13 +87,11 @@ def _neighbours(rows: list[Any]) -> Table:
 def _claims(claims: list[Any]) -> Table:
     table = _table("Claims", ("claim", "left"), ("here", "left"), ("on what", "left"))
     for claim in claims:
-        sign, kind = words.cells.MARKS[claim["verdict"]]
-        here = f"{sign} {words.cells.claim(claim)}"
+        sign, kind = words.verdicts.SIGNS[claim["verdict"]]
+        here = f"{sign} {words.claims.verdict(claim)}"
         compared = Counter(item["verdict"] for item in claim["evidence"] if "verdict" in item)
-        on_what = ", ".join(
-            f"{n} {words.cells.claim_label(token)}" for token, n in compared.items()
-        )
-        on_what = on_what or "; ".join(words.cells.comparison(item) for item in claim["evidence"])
+        on_what = ", ".join(f"{n} {words.claims.label(token)}" for token, n in compared.items())
+        on_what = on_what or "; ".join(words.claims.comparison(item) for item in claim["evidence"])
         table.add_row(_text(claim["text"]), _text(here, _STYLE[kind]), _text(on_what))
     return table
 
@@ -103,7 +101,7 @@ def _cost(cost: Mapping[str, Any]) -> Table:
         return [f"{row[name]:.1f}" for name in ("seconds", "cpu_seconds", "gpu_seconds")]
 
     numbers = ((name, "right") for name in ("done", "seconds", "CPU s", "GPU s"))
-    table = _table(f"Cost: {words.cells.took(cost)}", ("stage", "left"), *numbers)
+    table = _table(f"Cost: {words.costs.took(cost)}", ("stage", "left"), *numbers)
     for kind in cost["by_kind"]:
         done = f"{kind['done']}/{kind['stages']}"
         table.add_row(_text(kind["kind"], "bold"), done, *seconds(kind))

@@ -1,53 +1,34 @@
-"""Plots of what the stages left behind: curves over levels and epochs, sparsity by layer."""
+"""Curves that the stages left behind: over levels pruned at once, and over epochs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from math import nan
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ...catalogue.cell import TASKS, method_label, metric_named, primary_metric, task_label
 from ..facts.one_shot import Points, Setting
-from ..facts.traces import Traces
+from ..facts.traces import Line, Traces
 from ..judgement.cells import CellEntry
-from .groups import Groups, methods, short, title
-from .panel import Figure, Panel, mark, panel
-
-_DASHES = ("-", "--", ":", "-.")
+from .groups import Groups, methods, title
+from .marks import mark
+from .panel import Figure, Panel, panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_DASHES = ("-", "--", ":", "-.")
 
 
 def one_shot(traces: Traces) -> Figure:
     """Scores over levels pruned at once, a panel a dense model and pattern."""
     panels: list[Panel] = []
     drawn: dict[str, None] = {}
-    for curve, lines in traces.one_shot.items():
+    for (task, model, pattern, _), lines in traces.one_shot.items():
         if all(len(points) < 3 for points in lines.values()):
             continue  # the dense model and one level: no curve
         drawn |= dict.fromkeys(line.method for line in lines)
-
-        def draw(axes: Axes, lines: Mapping[Setting, Points] = lines) -> None:
-            dashes = _dashes(lines)
-            for line, points in lines.items():
-                xy = sorted((100 * level, y) for level, y in points.items())
-                style = mark(line.method)
-                axes.plot(
-                    *zip(*xy, strict=True),
-                    color=style.colour,
-                    marker=style.marker,
-                    linestyle=dashes[line],
-                    label=line.said,
-                )
-            if any(line.said for line in lines):
-                told = [drawn for drawn in axes.lines if not str(drawn.get_label()).startswith("_")]
-                axes.legend(handles=told, frameon=False, fontsize=6, loc="lower left")
-            axes.set_xlabel("% of weights pruned at once", labelpad=2)
-            axes.grid()
-
-        task, model, pattern, _ = curve
         metric = metric_named(primary_metric(task)).label if task in TASKS else ""
         text = "; ".join(
             f"{f'{method_label(line.method)} {line.said}'.strip()} "
@@ -55,6 +36,7 @@ def one_shot(traces: Traces) -> Figure:
             for line, points in lines.items()
         )
         heading = f"{task_label(task)}, {model.replace('_', ' ')}, {pattern}: {metric}"
+        draw = partial(_draw_one_shot, lines=lines)
         panels.append(panel(f"o{len(panels)}", heading, text, draw))
     return Figure(
         "one-shot",
@@ -64,6 +46,25 @@ def one_shot(traces: Traces) -> Figure:
         panels,
         list(drawn),
     )
+
+
+def _draw_one_shot(axes: Axes, lines: Mapping[Setting, Points]) -> None:
+    dashes = _dashes(lines)
+    for line, points in lines.items():
+        xy = sorted((100 * level, y) for level, y in points.items())
+        style = mark(line.method)
+        axes.plot(
+            *zip(*xy, strict=True),
+            color=style.colour,
+            marker=style.marker,
+            linestyle=dashes[line],
+            label=line.said,
+        )
+    if any(line.said for line in lines):
+        told = [drawn for drawn in axes.lines if not str(drawn.get_label()).startswith("_")]
+        axes.legend(handles=told, frameon=False, fontsize=6, loc="lower left")
+    axes.set_xlabel("% of weights pruned at once", labelpad=2)
+    axes.grid()
 
 
 def _dashes(lines: Iterable[Setting]) -> dict[Setting, str]:
@@ -76,75 +77,22 @@ def _dashes(lines: Iterable[Setting]) -> dict[Setting, str]:
     return found
 
 
-def by_layer(groups: Groups, traces: Traces) -> Figure:
-    """The share of zeros of each matrix as a picture, a row a cell."""
-    panels: list[Panel] = []
-    for name, entries in groups.items():
-        pruned = [e for e in entries if e["method"] != "dense" and e["id"] in traces.layers]
-        for model in dict.fromkeys(e["model"] for e in pruned):
-            rows = {_row_name(e): traces.layers[e["id"]] for e in pruned if e["model"] == model}
-            # Some recipes prune a matrix more, the pooler's; of others its column stays blank.
-            names = list(dict.fromkeys(name for layers in rows.values() for name in layers))
-
-            def draw(
-                axes: Axes,
-                rows: Mapping[str, Mapping[str, float]] = rows,
-                names: Sequence[str] = names,
-            ) -> None:
-                grid = [[100 * layers.get(n, nan) for n in names] for layers in rows.values()]
-                axes.imshow(
-                    grid, aspect="auto", vmin=0, vmax=100, cmap="viridis", interpolation="none"
-                )
-                axes.set_yticks(range(len(rows)), list(rows))
-                depths = [_depth(n) for n in names]
-                firsts = [i for i, d in enumerate(depths) if d is not None and d not in depths[:i]]
-                firsts = firsts[:: -(-len(firsts) // 12)]  # labels must not run into each other
-                axes.set_xticks([i - 0.5 for i in firsts], [str(depths[i]) for i in firsts])
-                axes.set_xlabel("encoder layer, its matrices in order", labelpad=2)
-
-            text = "; ".join(
-                f"{row} from {100 * min(v.values()):.0f} to {100 * max(v.values()):.0f} %"
-                for row, v in rows.items()
-            )
-            height = 0.75 + 0.22 * len(rows)
-            panels.append(panel(f"l{len(panels)}", name, text, draw, height, 1.35))
-    return Figure(
-        "by-layer",
-        "Sparsity by layer",
-        "Share of each matrix that is zero, dark 0 % to bright 100 %. Within a layer: query, key, "
-        "value, attention output, intermediate, output (the order of the model's own matrices).",
-        panels,
-        [],
-    )
-
-
 def scores(groups: Groups, traces: Traces) -> Figure:
     """The development score over epochs."""
-    return _over_epochs(
-        groups,
-        traces,
-        "score",
-        "scores",
-        "Score while training",
-        "On the development set, over the epochs on the cell's task; first seed.",
-    )
+    panels, drawn = _over_epochs(groups, traces, "score")
+    note = "On the development set, over the epochs on the cell's task; first seed."
+    return Figure("scores", "Score while training", note, panels, drawn)
 
 
 def losses(groups: Groups, traces: Traces) -> Figure:
     """The training loss over epochs."""
-    return _over_epochs(
-        groups,
-        traces,
-        "loss",
-        "losses",
-        "Training loss",
-        "Mean since the last record, penalty and distillation included; first seed.",
-    )
+    panels, drawn = _over_epochs(groups, traces, "loss")
+    note = "Mean since the last record, penalty and distillation included; first seed."
+    return Figure("losses", "Training loss", note, panels, drawn)
 
 
-def _over_epochs(
-    groups: Groups, traces: Traces, key: str, name: str, heading: str, note: str
-) -> Figure:
+def _over_epochs(groups: Groups, traces: Traces, key: str) -> tuple[list[Panel], list[str]]:
+    """A panel a group of cells with such a curve, and the methods drawn."""
     panels: list[Panel] = []
     shown: list[CellEntry] = []
     for group, entries in groups.items():
@@ -156,25 +104,17 @@ def _over_epochs(
         if not lines:
             continue
         shown += [e for e in entries if e["id"] in lines]
-
-        def draw(axes: Axes, lines: Mapping[str, tuple[str, Any]] = lines) -> None:
-            for method, line in lines.values():
-                axes.plot(*zip(*line, strict=True), color=mark(method).colour, linewidth=1)
-            axes.set_xlabel("epochs", labelpad=2)
-            axes.grid()
-
         text = ", ".join(
             f"{method_label(m)} ends at {line[-1][1]:.3g}" for m, line in lines.values()
         )
         above = title(group, entries) if key == "score" else group
+        draw = partial(_draw_over_epochs, lines=lines)
         panels.append(panel(f"{key}{len(panels)}", above, text, draw))
-    return Figure(name, heading, note, panels, methods(shown))
+    return panels, methods(shown)
 
 
-def _row_name(entry: CellEntry) -> str:
-    return short(f"{method_label(entry['method'])} {entry['variant'] or ''}".strip())
-
-
-def _depth(name: str) -> int | None:
-    """The layer's number in a parameter's name: bert.encoder.layer.3.output.dense is 3."""
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+def _draw_over_epochs(axes: Axes, lines: Mapping[str, tuple[str, Line]]) -> None:
+    for method, line in lines.values():
+        axes.plot(*zip(*line, strict=True), color=mark(method).colour, linewidth=1)
+    axes.set_xlabel("epochs", labelpad=2)
+    axes.grid()

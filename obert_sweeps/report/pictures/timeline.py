@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 from ..facts.traces import Span
+
+_COLOURS = (
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#a08000", "#8c8c8c"),
+    *("#7b5ea7", "#44aa99", "#882255", "#6699cc"),
+)
 
 PAUSE_SECONDS = 60.0  # nothing running anywhere for so long is a pause between runs, not idling
 OVERLAP_SECONDS = 1.0  # saving a model is part of a stage's time but comes after its last record
@@ -28,6 +34,7 @@ class Timeline:
     pauses: list[tuple[float, float]]  # where on the axis, how many seconds were cut out
     busy: float  # worker-seconds in stages
     idle: float  # worker-seconds between a lane's first start and the end, without a stage
+    colours: dict[str, str]  # kind of stage -> its colour; of more kinds than colours some share
 
 
 def timeline(spans: Sequence[Span]) -> Timeline | None:
@@ -53,7 +60,9 @@ def timeline(spans: Sequence[Span]) -> Timeline | None:
     length = max(end for lane in lanes for _, _, end in lane.bars)
     busy = sum(end - begin for lane in lanes for _, begin, end in lane.bars)
     there = sum(length - lane.bars[0][1] for lane in lanes)
-    return Timeline(lanes, length, pauses, busy, max(0.0, there - busy))
+    kinds = dict.fromkeys(span.kind for span in spans)
+    colours = dict(zip(kinds, cycle(_COLOURS), strict=False))
+    return Timeline(lanes, length, pauses, busy, max(0.0, there - busy), colours)
 
 
 def _axis(ordered: Sequence[Span]) -> tuple[list[float], list[tuple[float, float]]]:

@@ -1,5 +1,14 @@
 """Numbers and verdicts as people read them, the same in Markdown, in HTML and on the screen."""
 
-from . import cells, inference, neighbours
+from . import cells, claims, costs, inference, methods, neighbours, numbers, verdicts
 
-__all__ = ["cells", "inference", "neighbours"]
+__all__ = [
+    "cells",
+    "claims",
+    "costs",
+    "inference",
+    "methods",
+    "neighbours",
+    "numbers",
+    "verdicts",
+]

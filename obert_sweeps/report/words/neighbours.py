@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..facts.outcome import as_asked_for
-from .cells import share, with_deviation
+from .numbers import share, with_deviation
 
 HEAD = ("cell", "with", "% pruned", "measured", "of its dense model", "seeds")
 

@@ -10,8 +10,7 @@ from report.fake_sweep import FakeCellPlan, FakeSweep
 
 from obert_sweeps.catalogue.tables import cell_named
 from obert_sweeps.report.facts.one_shot import Setting
-from obert_sweeps.report.facts.traces import POINTS, Span, read_traces, records
-from obert_sweeps.report.pictures.timeline import timeline
+from obert_sweeps.report.facts.traces import POINTS, read_traces, records
 from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
 
@@ -179,29 +178,3 @@ def test_of_a_result_without_times_what_it_cost_up_to_its_last_record(swept):
     write(store, plan.stages["dense"], [{"time": 1002.0}, {"time": 1010.0}], seconds=10.0)
     (dense,) = read_traces(plan, store).spans
     assert (dense.start, dense.end, dense.resumed) == (1000.0, 1010.0, False)
-
-
-def span(name, start, end, host="a"):
-    return Span(name, name, "dense", host, float(start), float(end), False)
-
-
-def test_the_timeline_packs_stages_into_workers():
-    found = timeline([span("x", 0, 10), span("y", 2, 6), span("z", 6, 12), span("w", 0, 8, "b")])
-    lanes = [(lane.host, [bar[0].stage for bar in lane.bars]) for lane in found.lanes]
-    assert lanes == [("a", ["x"]), ("a", ["y", "z"]), ("b", ["w"])]
-    assert (found.length, found.busy) == (12.0, 10 + 4 + 6 + 8)
-    # x's worker is idle for 2 s at the end, y's never after its start, w's for 4 s.
-    assert found.idle == 2 + 0 + 4
-
-
-def test_pauses_between_runs_are_cut_out():
-    found = timeline([span("x", 1000, 1010), span("y", 5000, 5010)])
-    (lane,) = found.lanes
-    assert [(start, end) for _, start, end in lane.bars] == [(0.0, 10.0), (10.0, 20.0)]
-    assert found.pauses == [(10.0, 3990.0)] and (found.busy, found.idle) == (20.0, 0.0)
-
-
-def test_a_wait_within_a_run_is_idle_time():
-    found = timeline([span("x", 0, 10), span("y", 40, 50)])
-    assert found.pauses == [] and found.idle == 30.0
-    assert timeline([]) is None

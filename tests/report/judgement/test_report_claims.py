@@ -13,7 +13,8 @@ from obert_sweeps.catalogue.claims import Claim
 from obert_sweeps.report import words
 from obert_sweeps.report.build import build
 from obert_sweeps.report.facts.outcome import CellOutcome
-from obert_sweeps.report.judgement.claims import claim_entries, compare
+from obert_sweeps.report.judgement.claims import claim_entries
+from obert_sweeps.report.judgement.comparison import compare
 
 A, B = "t5/sst2/bert_base/obert/90", "t5/sst2/bert_base/platon/90"
 GREATER = Claim("x", 5, "", ((A, "accuracy"),), ((B, "accuracy"),))
@@ -163,7 +164,7 @@ def test_a_broken_claim_on_assumed_keys_says_so():
         fake.finish(name, seed, accuracy=80.0 + 0.1 * seed)
     claim = next(c for c in build(fake, fake)["claims"] if c["id"] == "t4/sst2/order")
     assert (claim["verdict"], claim["assumed"]) == ("broken", True)
-    assert words.cells.claim(claim) == "broken (under assumptions)"
+    assert words.claims.verdict(claim) == "broken (under assumptions)"
 
 
 def test_what_can_be_pruned_in_one_shot_is_decided_on_recipes():

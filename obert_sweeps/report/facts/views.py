@@ -1,0 +1,55 @@
+"""What the report needs of a plan and of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Protocol
+
+from ...catalogue.cell import Cell
+from ...schema import Stage
+
+
+class CellView(Protocol):
+    """A cell and the stages that make it."""
+
+    cell: Cell
+    selected: bool
+    finals: dict[int, str]  # seed -> id of the stage whose result is the cell's
+    stages: list[str]
+    blocked: str | None  # why it cannot run
+    stand_in: bool
+    assumed: dict[str, str]  # recipe key -> why no source gives it
+    knobs: dict[str, Any]
+    """The resolved recipe of its last stage; `earlier`, if there, those of its chain's stages
+    before it, by role; `not_taken` what its authors set for the task and no recipe here does."""
+    comparison: str | None  # what was made equal for all methods; None: as published
+
+
+class PlanView(Protocol):
+    """The cells of a request and the stages they are made of."""
+
+    stages: dict[str, Stage]
+    comparison: str  # how its methods are compared, in words
+
+    @property
+    def cells(self) -> Mapping[str, CellView]: ...
+
+
+class StoreView(Protocol):
+    """A stage's stage.json, result.json and failure.json; None where there is none."""
+
+    def stage(self, stage_id: str) -> dict[str, Any] | None: ...
+
+    def result(self, stage_id: str) -> dict[str, Any] | None: ...
+
+    def failure(self, stage_id: str) -> dict[str, Any] | None: ...
+
+
+class Once:
+    """A store that reads each file once: cells share stages, and a report asks for them again."""
+
+    def __init__(self, store: StoreView) -> None:
+        self.stage = cache(store.stage)
+        self.result = cache(store.result)
+        self.failure = cache(store.failure)
