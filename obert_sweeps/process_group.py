@@ -19,7 +19,7 @@ import torch._dynamo  # an optimiser does; where a group exists by then, its soc
 import torch.distributed as dist
 from torch import Tensor
 
-from .schema import WorkerLost
+from .schema import WorkerLost, first_line
 from .worker_group import WorkerGroup
 
 _LAST_WORD_SECONDS = 5.0  # how long to wait for what a worker said before it left
@@ -109,7 +109,7 @@ class ProcessGroup(WorkerGroup):
             raise
         except RuntimeError as error:
             raise self._ended(_LAST_WORD_SECONDS) or WorkerLost(
-                f"worker {self.rank} of {self.size} lost contact with another: {_first_line(error)}"
+                f"worker {self.rank} of {self.size} lost contact with another: {_told(error)}"
             ) from error
 
     def _poll(self, work: Any) -> None:
@@ -171,7 +171,7 @@ def joined(
         )
     except RuntimeError as error:
         raise ended(_LAST_WORD_SECONDS) or WorkerLost(
-            f"worker {rank} of {size} did not meet the others: {_first_line(error)}"
+            f"worker {rank} of {size} did not meet the others: {_told(error)}"
         ) from error
     try:
         yield ProcessGroup(rank, size, kind, seconds, ended)
@@ -206,7 +206,6 @@ def _interface(address: str) -> str | None:
     return None
 
 
-def _first_line(error: Exception) -> str:
+def _told(error: Exception) -> str:
     """Without the place in gloo's own source that its messages begin with."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r"^\[[^\]]*\] ", "", line)
+    return re.sub(r"^\[[^\]]*\] ", "", first_line(error))

@@ -35,6 +35,11 @@ class Interrupted(Exception):
         self.exit_code = 128 + signum
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the pages that compilers and libraries put behind it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 @dataclass
 class LearningRatePiece:
     """A straight line from `initial` to `final`, up to epoch `until`; with `every`, a saw-tooth.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ..schema import RequestError, StageError
+from ..schema import RequestError, StageError, first_line
 from .check import check_checkpoint
 
 _QUIET = threading.Lock()
@@ -78,7 +78,7 @@ class Encoder(ABC):
                 else "Without the hub name a folder in its layout: model.path=DIR"
             )
             raise StageError(
-                f"no tokenizer could be loaded from {source}: {_first_line(error)}. {mend}"
+                f"no tokenizer could be loaded from {source}: {first_line(error)}. {mend}"
             ) from error
 
     def build(
@@ -155,7 +155,7 @@ class Encoder(ABC):
                 )
         except (OSError, ValueError) as error:
             raise StageError(
-                f"no model could be loaded from {source}: {_first_line(error)}. Without a network"
+                f"no model could be loaded from {source}: {first_line(error)}. Without a network"
                 " name a local folder: model.path=DIR"
             ) from error
         mismatched = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
@@ -267,7 +267,3 @@ def quiet() -> Iterator[None]:
             logging.set_verbosity(level)
             if bars:
                 logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..catalogue.cell import Cell
-from ..request.read import Loaded, first_line
+from ..request.read import Loaded
 from ..request.selection import level_of
-from ..schema import Benchmark, EqualBudget, RequestError, role_group
+from ..schema import Benchmark, EqualBudget, RequestError, first_line, role_group
 from ..train.check import check_values
 from .changes import changes
 from .cost import capped

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from ..schema import EqualBudget, RequestError
+from ..schema import EqualBudget, RequestError, first_line
 from ..shipped import conf_dir, leaf_names
 from .overrides import how_to_sweep, parse
 
@@ -106,10 +106,6 @@ class Loaded:
     leaf_overrides: dict[str, list[Override]]  # group -> overrides of the chosen leaf's keys
     leaves: dict[str, dict[str, Any]]  # group -> name -> plain data as in the YAML
     overrides: list[Override]  # all of them, as parsed
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def read(overrides: list[str]) -> Loaded:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..schema import RequestError
+from ..schema import RequestError, first_line
 from .label_values import described, label_of, wanted
 
 GLUE = "obert_sweeps.task.glue.Glue"
@@ -85,10 +85,9 @@ def _rows(name: str, file: Path, columns: list[str]) -> int:
         with pq.ParquetFile(file) as parquet:
             there, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0]
         raise RequestError(
-            f"{file} cannot be read as parquet ({reason}), so task {name} cannot use it. Write it "
-            "again, or use data_root=DIR for another copy."
+            f"{file} cannot be read as parquet ({first_line(error)}), so task {name} cannot use "
+            "it. Write it again, or use data_root=DIR for another copy."
         ) from error
     absent = [column for column in columns if column not in there]
     if absent:

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..schema import RequestError, StageError
+from ..schema import RequestError, StageError, first_line
 from . import demo
 
 Row = dict[str, Any]
@@ -56,7 +56,7 @@ class HubRows(RowSource):
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise StageError(
-                f"{what}: the hub's data set cannot be read ({_first_line(error)}). Where there is "
+                f"{what}: the hub's data set cannot be read ({first_line(error)}). Where there is "
                 "no network, give local parquet files: data_root=DIR, which reads "
                 "DIR/<task>/<split>.parquet"
             ) from error
@@ -87,7 +87,7 @@ class FolderRows(RowSource):
             table = pq.read_table(file, columns=columns)
         except pa.ArrowException as error:
             raise StageError(
-                f"{file} cannot be read as parquet ({_first_line(error)}). Write it again."
+                f"{file} cannot be read as parquet ({first_line(error)}). Write it again."
             ) from error
         picked = subset(table.num_rows, split, max_rows, str(file))
         rows: list[Row] = (table.take(picked) if picked is not None else table).to_pylist()
@@ -163,7 +163,3 @@ def _require(columns: list[str], there: list[str], what: str) -> None:
             f"{what} has no column {', '.join(absent)}; it has {', '.join(there) or 'none'}. "
             "Rename the file's columns as in the hub's data set."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -21,8 +21,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ...request.overrides import spelled
-from ...request.read import Loaded, first_line
-from ...schema import RequestError
+from ...request.read import Loaded
+from ...schema import RequestError, first_line
 from ...shipped import conf_dir, shipped
 
 _PLAIN = re.compile(r"[\w.,:/@%+=~-]+")  # what needs no quotes in Slurm, YAML or a shell

@@ -74,10 +74,15 @@ def others(plan: Plan, store: Store) -> dict[str, Any]:
         name = (store.folder(stage).read_json("stage.json") or {}).get("name", "")
         stages.append({"id": stage, "name": name, **state_of(store, stage)})
     own = [record for record in other_cells(plan, store) if not record.get("table", 0)]
-    keys = ("id", "settings", "seed", "measured")
     cells = [
-        {key: record.get(key) for key in keys}
-        | {"stage": record["stages"][-1], "request": request_of(record, store)}
+        {
+            "id": record["id"],
+            "settings": record.get("settings", []),  # records of before had none
+            "seed": record["seed"],
+            "measured": record["measured"],
+            "stage": record["stages"][-1],
+            "request": request_of(record, store),
+        }
         for record in own
     ]
     return {"stages": stages, "bytes": sum(s["bytes"] for s in stages), "cells": cells}

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...schema import StageError
+from ...schema import StageError, first_line
 
 Arrays = Mapping[str, np.ndarray]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # of every exported model, (B, L)
@@ -114,11 +114,6 @@ def onnx_file(folder: Path, form: str | None) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise StageError(f"there is no ONNX model in {folder}. Export the model into it first.")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that compilers and engines put behind it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def unreadable(file: Path, engine: str, error: BaseException) -> StageError:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ...model.base import quiet
-from ...schema import StageError
+from ...schema import StageError, first_line
 from ..onnx_export import output_names
-from .base import INPUTS, Arrays, Engine, Outcome, Watch, first_line, ordered
+from .base import INPUTS, Arrays, Engine, Outcome, Watch, ordered
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

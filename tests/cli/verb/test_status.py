@@ -146,3 +146,14 @@ def test_what_the_store_holds_of_other_requests_is_told(store):
     assert "obert/50 schedule=oneshot seed 42" in line and "accuracy 78.50" in line
     asked = "task=reviews model=bert_base method=obert sparsity=unstructured sparsity.level=0.5"
     assert f"{asked} schedule=oneshot" in text
+
+
+def test_a_record_of_before_settings_were_recorded_is_told_too(store):
+    finish(store, "mine", 20.0)
+    for k in range(FEW):
+        finish(store, f"more-{k}", 20.0)
+    cell = {"id": "t0/reviews/bert_base/dense", "table": 0, "seed": 42, "stages": ["mine"]}
+    cell |= {"task": "reviews", "model": "bert_base", "method": "dense"}
+    store.write_cell(cell | {"measured": {"accuracy": 78.5}})
+    text = screen(describe(plan_of([stage("dense")]), store))
+    assert "t0/reviews/bert_base/dense seed 42" in text
