@@ -11,7 +11,6 @@ from report.fake_sweep import sweep
 from obert_sweeps.report.build import build
 from obert_sweeps.report.facts.one_shot import Setting
 from obert_sweeps.report.facts.traces import Traces
-from obert_sweeps.report.judgement.fairness import fairness
 from obert_sweeps.report.pictures.figures import figures
 from obert_sweeps.report.pictures.panel import GRID, INK, panel
 
@@ -97,25 +96,6 @@ def test_names_cannot_break_out_of_the_page():
     nasty = '"><script>alert(1)</script>'
     found = panel("k", nasty, nasty, lambda axes: None)
     assert "<script" not in found.svg
-
-
-def test_fairness_gives_means_over_tasks(report):
-    rows = {(r["table"], r["method"]): r for r in fairness(report)}
-    obert, movement = rows[5, "obert"], rows[5, "movement"]
-    assert obert["effort"]["fisher_gradients"] == 64 and obert["effort"]["epochs"] == 8
-    assert obert["effort"]["gpu_seconds"] == 0.5
-    assert obert["recovery"][1] == 7 and movement["recovery"][1] == 5
-    shares = [
-        82.2 / 84.6,
-        90.4 / 91.5,
-        89.3 / 91.3,
-        85.6 / 86.4,
-        92 / 92.7,
-        48.47 / 58.3,
-        88 / 90.2,
-    ]
-    assert obert["recovery"][0] == pytest.approx(sum(shares) / 7)
-    assert obert["published_recovery"][0] == pytest.approx(sum(shares) / 7)
 
 
 def name_of(one):
