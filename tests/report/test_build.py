@@ -11,7 +11,7 @@ from report.fake_sweep import FakeCellPlan, sweep
 
 from obert_sweeps.catalogue.cell import Cell
 from obert_sweeps.report.build import build
-from obert_sweeps.report.judgement.verdicts import TOKENS
+from obert_sweeps.report.words.verdicts import SIGNS
 
 SMALL = {1: -0.2, 2: 0.0, 3: 0.2}  # s = 0.2: a band of ±0.99, just inside the margin
 
@@ -149,7 +149,7 @@ def test_failures_blocks_and_what_has_not_run():
     assert (blocked["verdict"], blocked["reason"][:5]) == ("blocked", "needs")
     assert cells["t4/qnli/bert_base/dense"]["verdict"] == "not_run"
     assert cells["t4/qnli/bert_base/dense"]["measured"] == {}
-    assert {entry["verdict"] for entry in cells.values()} <= set(TOKENS)
+    assert {entry["verdict"] for entry in cells.values()} <= set(SIGNS)
 
 
 def test_a_failure_that_was_overcome_does_not_count():

@@ -28,10 +28,6 @@ from statistics import fmean
 from ..facts.means import deviation
 from .student import critical_value
 
-TOKENS = (
-    "reproduced better worse undecided not_converged unpublished not_run blocked failed stand_in"
-).split()
-
 ROUNDING = 1e-9  # of floating point: values that differ by less are the same
 _SEEDS_TRIED = (*range(2, 31), 40, 50, 75, 100)
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from obert_sweeps.catalogue.cell import METRICS
 from obert_sweeps.catalogue.seeds import PUBLISHED_SEEDS
 from obert_sweeps.report.judgement.verdicts import (
-    TOKENS,
     cell_verdict,
     combine,
     half_width,
     judge,
     mean_interval,
 )
+from obert_sweeps.report.words.verdicts import SIGNS
 
 DRAWS = 2000
 values = st.lists(st.floats(50, 100), min_size=2, max_size=6)
@@ -237,4 +237,4 @@ def test_the_contract_s_tokens(given_, token):
         metrics=["reproduced"],
     )
     assert cell_verdict(**(usual | given_)) == token
-    assert token in TOKENS
+    assert token in SIGNS
