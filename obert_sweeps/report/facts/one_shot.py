@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from statistics import fmean
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ...catalogue.cell import primary_metric
 from ...identity import hashed_part
 from .dotted import dotted
-from .views import StoreView
+from .views import StagesView, StoreView
 
 Curve = tuple[str, str, str, str]  # task, model, pattern, stage it starts from
 Points = dict[float, float]  # level -> score
@@ -23,10 +23,6 @@ class Setting(NamedTuple):
 
     method: str
     said: str = ""  # as the report's column "with" says it: method.damp=0.1
-
-
-class StagesView(StoreView, Protocol):
-    def ids(self) -> list[str]: ...
 
 
 def one_shot_curves(store: StagesView) -> dict[Curve, dict[Setting, Points]]:

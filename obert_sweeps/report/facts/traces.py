@@ -5,29 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from ...catalogue.cell import primary_metric
 from ...schema import Stage
 from .lineage import own_stages
-from .one_shot import Curve, Points, Setting, StagesView, one_shot_curves
-from .views import PlanView
+from .one_shot import Curve, Points, Setting, one_shot_curves
+from .views import Folder, PlanView, StagesView
 
 POINTS = 150  # of a curve; a paper-scale stage has thousands of records
 
 Line = list[tuple[float, float]]
-
-
-class Folder(Protocol):
-    def read_json(self, name: str) -> Any | None: ...
-
-    def record_lines(self) -> list[bytes]: ...
-
-    def last_record(self) -> dict[str, Any] | None: ...
-
-
-class FolderView(StagesView, Protocol):
-    def folder(self, stage_id: str) -> Folder: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class Traces:
     one_shot: dict[Curve, dict[Setting, Points]] = field(default_factory=dict)
 
 
-def read_traces(plan: PlanView, store: FolderView) -> Traces:
+def read_traces(plan: PlanView, store: StagesView) -> Traces:
     """Traces of the selected cells; one-shot curves of all that the store holds."""
     found = Traces(one_shot=one_shot_curves(store))
     selected = [cell for cell in plan.cells.values() if cell.selected]
@@ -71,7 +59,7 @@ def read_traces(plan: PlanView, store: FolderView) -> Traces:
     return found
 
 
-def _curves(own: Sequence[Stage], task: str, store: FolderView) -> dict[str, Line]:
+def _curves(own: Sequence[Stage], task: str, store: StagesView) -> dict[str, Line]:
     """Of the stages on the cell's task, one after the other."""
     lines: dict[str, Line] = {"score": [], "loss": []}
     metric, before = primary_metric(task), 0.0
@@ -114,7 +102,7 @@ def _evenly(indices: list[int]) -> list[int]:
     return [indices[round(k * step)] for k in range(POINTS)]
 
 
-def _span(stage: Stage, store: FolderView) -> Span | None:
+def _span(stage: Stage, store: StagesView) -> Span | None:
     """Its last attempt; `resumed` where it cost more than that, in earlier ones.
 
     Of a result without these times: from its last record back by what it cost.

@@ -46,6 +46,22 @@ class StoreView(Protocol):
     def failure(self, stage_id: str) -> dict[str, Any] | None: ...
 
 
+class Folder(Protocol):
+    """What a stage left beside its result."""
+
+    def record_lines(self) -> list[bytes]: ...
+
+    def last_record(self) -> dict[str, Any] | None: ...
+
+
+class StagesView(StoreView, Protocol):
+    """A store, all that it holds and the folders of its stages."""
+
+    def ids(self) -> list[str]: ...
+
+    def folder(self, stage_id: str) -> Folder: ...
+
+
 class Once:
     """A store that reads each file once: cells share stages, and a report asks for them again."""
 
