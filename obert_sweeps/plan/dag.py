@@ -11,7 +11,7 @@ from omegaconf import ListConfig
 from ..catalogue.cell import Cell
 from ..catalogue.tables import cell_named
 from ..request.read import Loaded
-from ..request.selection import select
+from ..request.selection import said_of_all, select
 from ..request.untouched import refuse_untouched
 from ..schema import RequestError, Stage, is_training
 from .ancestry import with_ancestors
@@ -43,6 +43,7 @@ class Plan:
     cells: dict[str, CellPlan]
     seeds: list[int]
     preset: str
+    said: tuple[str, ...] = ()  # what the request says of all cells: its preset, a budget, …
     comparison: str = "as published: each method's own schedule"
     first: set[str] = field(default_factory=set)  # stages that go before longer paths
     pruning: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -78,6 +79,7 @@ def make_plan(loaded: Loaded) -> Plan:
             baseline = cell_named(cell.baseline)
             cells[cell.baseline] = _cell(baseline, chains, seeds, selected=False)
     plan = Plan(chains.stages, cells, seeds, chains.composer.preset["name"])
+    plan.said = said_of_all(loaded)
     plan.pruning = chains.pruning
     plan.comparison = chains.composer.comparison or plan.comparison
     globs = chains.composer.preset["first"] or []
