@@ -66,6 +66,7 @@ def _entry(
         "assumed": dict(plan.assumed),
         "reason": _reason(plan, outcome, judgements),
         "notes": _notes(plan, outcome),
+        "remarks": _remarks(outcome),
     }
     for name in ("table", "task", "model", "method", "sparsity", "pattern", "variant", "note"):
         entry[name] = getattr(cell, name)
@@ -152,6 +153,11 @@ def _reason(
     return "; ".join(lines) or None
 
 
+def _remarks(outcome: CellOutcome) -> list[str]:
+    """What must be known to read its numbers at all: such as one class predicted for all rows."""
+    return sorted({r["remark"] for r in outcome.results if r.get("remark")})
+
+
 def _notes(plan: CellView, outcome: CellOutcome) -> list[str]:
     notes = [plan.comparison] if plan.comparison else []
     if plan.cell.table and plan.cell.settings:
@@ -167,7 +173,7 @@ def _notes(plan: CellView, outcome: CellOutcome) -> list[str]:
     if share is not None and not as_asked_for(share, asked):
         found = f"{100 * share:.1f} % of the prunable weights are zero"
         notes.append(f"{found}; {100 * asked:g} % was asked for")
-    notes += sorted({r["remark"] for r in outcome.results if r.get("remark")})
+    notes += _remarks(outcome)
     if plan.assumed:
         notes.append("assumed, since no source says: " + ", ".join(sorted(plan.assumed)))
     return notes
