@@ -11,7 +11,7 @@ from ..catalogue.cell import Cell, metric_named, primary_metric
 from ..catalogue.seeds import published_deviation
 from ..catalogue.tables import cell_named
 from .means import means
-from .ranks import measured_ranks, published_ranks
+from .ranks import NO_RANK, measured_ranks, published_ranks
 from .source import CellOutcome, CellView, as_asked_for, of_own_seeds
 from .verdicts import Judgement, cell_verdict, deviation, judge, mean_interval
 from .words import verdict_label
@@ -24,10 +24,12 @@ def cell_entries(
 ) -> list[dict[str, Any]]:
     """One entry for each selected cell, in the plan's order."""
     entries = [_entry(plan, plans, outcomes) for plan in plans.values() if plan.selected]
-    ours, theirs, none = measured_ranks(plans, outcomes), published_ranks(), (None, None)
+    ranks = {"": measured_ranks(plans, outcomes), "published_": published_ranks()}
     for entry in entries:
-        entry["rank"], entry["rank_of"] = ours.get(entry["id"], none)
-        entry["published_rank"], entry["published_rank_of"] = theirs.get(entry["id"], none)
+        for whose, found in ranks.items():
+            rank = found.get(entry["id"], NO_RANK)
+            entry[f"{whose}rank"], entry[f"{whose}rank_of"] = rank.rank, rank.of
+            entry[f"{whose}rank_tied"] = rank.tied
     return entries
 
 

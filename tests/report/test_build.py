@@ -10,6 +10,7 @@ import pytest
 from report.fake_sweep import FakeCellPlan, sweep
 
 from obert_sweeps.catalogue.cell import Cell
+from obert_sweeps.report import words
 from obert_sweeps.report.build import build
 from obert_sweeps.report.verdicts import TOKENS
 
@@ -178,6 +179,22 @@ def test_worse_on_assumed_keys_says_so():
     entry = by_id(build(fake, fake))[name]
     assert (entry["verdict"], entry["label"]) == ("worse", "worse (under assumptions)")
     assert entry["assumed"] == {"training.epochs": "no source"}
+
+
+def test_equals_share_a_rank_and_it_says_so():
+    """Six methods of a row that all predict the larger class are no six winners."""
+    fake = sweep(seeds=(1,), stand_in=True)
+    accuracies = {"obert": 88.0, "magnitude": 88.0, "platon": 87.0, "l0": 50.0, "movement": 50.0}
+    for method, accuracy in accuracies.items():
+        fake.finish(f"t5/sst2/bert_base/{method}/90", 1, accuracy=accuracy)
+    report = build(fake, fake)
+    cells = by_id(report)
+    said = {m: words.rank(cells[f"t5/sst2/bert_base/{m}/90"]).split()[0] for m in accuracies}
+    expected = {"obert": "1=/5", "magnitude": "1=/5", "platon": "3/5", "l0": "4=/5"}
+    assert said == expected | {"movement": "4=/5"}
+    fake.finish("t5/sst2/bert_base/soft_movement/90", 1, accuracy=10.0)
+    best = next(c for c in build(fake, fake)["claims"] if c["id"] == "t5/sst2/best")
+    assert words.claim(best) == "not decidable, tied, on stand-ins"
 
 
 def test_only_selected_cells_are_reported_and_the_baseline_may_be_another():
