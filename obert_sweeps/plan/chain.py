@@ -19,6 +19,7 @@ from .known_logits import can_be_known, logits_stage
 from .link import AnyLink, DeployLink
 from .method_code import Code, Codes
 from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
+from .unlike import other_model, other_rows
 
 
 class Chains:
@@ -127,7 +128,9 @@ class Chain:
         asks = "teacher" in parents and "logits" not in parents
         tags = self.tags(role, link, recipe, parents)
         # A cell of one's own is what was said of it; one of the document is not as published.
-        changed = bool(self.cell.table and provenance["changed"])
+        unlike = other_rows(recipe["task"], data.rows)
+        unlike += other_model(recipe["model"], origin["config"])
+        changed = bool(self.cell.table and (provenance["changed"] or unlike))
         changed = changed or any(chains.stages[i].stand_in for i in parents.values())
         chains.stages[stage_id] = Stage(
             id=stage_id,
@@ -141,7 +144,12 @@ class Chain:
             resources={"cpu": float(cluster.cpus_per_stage), "gpu": gpus},
             workers=workers,
             cost=estimate(recipe, data.rows, origin["config"], asks, gpus > 0, workers),
-            notes={"schedule": self.notes, **provenance, "method_code": code.digest},
+            notes={
+                "schedule": self.notes,
+                **provenance,
+                "unlike": unlike,
+                "method_code": code.digest,
+            },
         )
         return stage_id
 

@@ -30,6 +30,7 @@ class CellPlan:
     stages: list[str] = field(default_factory=list)  # every stage it needs, parents first
     blocked: str | None = None
     stand_in: bool = False
+    unlike: list[str] = field(default_factory=list)  # see report.source.CellView
     assumed: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)  # see report.source.CellView
     comparison: str | None = None  # what was made equal; None: as published
@@ -105,7 +106,8 @@ def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellP
     planned.stages = [i for i in chains.stages if i in needed]
     planned.stand_in = any(chains.stages[i].stand_in for i in planned.finals.values())
     if cell.table:
-        planned.cell = replace(cell, settings=_changed(planned.stages, chains))
+        planned.cell = replace(cell, settings=tuple(_noted("changed", planned.stages, chains)))
+        planned.unlike = _noted("unlike", planned.stages, chains)
     one = of_seeds[seeds[0]]
     recipes = {role: chains.stages[i].recipe for role, i in one.ids.items()}
     *earlier, (_, last) = [item for item in recipes.items() if is_training(item[1])]
@@ -118,10 +120,10 @@ def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellP
     return planned
 
 
-def _changed(stages: list[str], chains: Chains) -> tuple[str, ...]:
-    """What was said of a cell of the document that makes it another than published."""
+def _noted(key: str, stages: list[str], chains: Chains) -> list[str]:
+    """What makes a cell of the document another than published, as its stages' notes have it."""
     notes = (chains.stages[i].notes for i in stages)
-    return tuple(sorted({line for said in notes for line in said.get("changed", ())}))
+    return sorted({line for said in notes for line in said.get(key, ())})
 
 
 def _seeds(request: Any) -> list[int]:

@@ -164,6 +164,7 @@ def _notes(plan: CellView, outcome: CellOutcome) -> list[str]:
     notes = [plan.comparison] if plan.comparison else []
     if plan.cell.table and plan.cell.settings:
         notes.append(f"with {' '.join(plan.cell.settings)}, not as published")
+    notes += [f"not as published: {what}" for what in plan.unlike]
     finished = len(outcome.values) + len(outcome.diverged)
     if finished and finished < len(plan.finals):
         notes.append(f"{finished} of {len(plan.finals)} seeds are finished")

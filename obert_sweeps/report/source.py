@@ -24,6 +24,7 @@ class CellView(Protocol):
     stages: list[str]
     blocked: str | None  # why it cannot run
     stand_in: bool
+    unlike: list[str]  # how its rows and its model visibly differ from the document's
     assumed: dict[str, str]  # recipe key -> why no source gives it
     knobs: dict[str, Any]
     """The resolved recipe of its last stage; `earlier`, if there, those of its chain's stages

@@ -18,6 +18,7 @@ class FakeCellPlan:
     stages: list[str] = field(default_factory=list)
     blocked: str | None = None
     stand_in: bool = False
+    unlike: list[str] = field(default_factory=list)
     assumed: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)
     comparison: str | None = None

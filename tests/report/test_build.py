@@ -225,10 +225,14 @@ def test_a_cell_that_was_changed_says_so():
     changed = fake.cells["t5/sst2/bert_base/obert/90"]
     changed.cell = replace(changed.cell, settings=("method.damp=0.1",))
     changed.stand_in = True
+    changed.unlike = ["sst2 has 9 train rows, not 67,349"]
     cells = by_id(build(fake, fake))
     assert cells[changed.cell.id]["verdict"] == "stand_in"
-    assert cells[changed.cell.id]["notes"] == ["with method.damp=0.1, not as published"]
-    assert sum("not as published" in note for e in cells.values() for note in e["notes"]) == 1
+    assert cells[changed.cell.id]["notes"] == [
+        "with method.damp=0.1, not as published",
+        "not as published: sst2 has 9 train rows, not 67,349",
+    ]
+    assert sum("not as published" in note for e in cells.values() for note in e["notes"]) == 2
 
 
 def test_a_cell_of_ones_own_has_nothing_to_compare_with():
