@@ -83,7 +83,7 @@ def _inference(found: Mapping[str, Any]) -> list[str]:
         lines += [f"### {_safe(entry['name'])}", "", f"{_safe(machine)}.", ""]
         if entry["rows"]:
             lines += _table(inference_words.HEAD, inference_words.rows(entry))
-        lines += [f"- {e['engine']} is {e['what']}: {_safe(e['reason'])}" for e in entry["absent"]]
+        lines += [f"- {_safe(line)}" for line in inference_words.absent(entry)]
         lines += [f"- {engine}: {_safe(said)}" for engine, said in flags.items()]
         lines.append("")
     if found["sizes"]:
