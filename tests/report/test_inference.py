@@ -116,4 +116,4 @@ def test_without_a_benchmark_there_is_no_section_and_the_reason_stands_in_the_ta
     assert report["inference"] == {"benchmarks": [], "sizes": []}
     page = html(report)
     assert 'id="inference"' not in page and "## Inference" not in markdown(report)
-    assert re.search(r"not measured<br><small>no GPU: [^<]*2:4", page)
+    assert re.search(r"not measured<br><small>no GPU: [^<]*2:4[^<]*cluster.gpus_per_stage=1", page)
