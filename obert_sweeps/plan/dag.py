@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import count, islice
 from typing import Any
 
 from omegaconf import ListConfig
@@ -127,7 +128,7 @@ def _noted(key: str, stages: list[str], chains: Chains) -> list[str]:
 
 
 def _seeds(request: Any) -> list[int]:
-    given, known = request.seeds, list(request.preset.seeds)
+    given, known = request.seeds, _each_once(list(request.preset.seeds), "preset.seeds")
     if not known:
         raise RequestError("preset.seeds=[] has no seed. Use preset.seeds=[42].")
     if given is None:
@@ -135,10 +136,20 @@ def _seeds(request: Any) -> list[int]:
     if type(given) is int:  # true is no number here
         if given < 1:
             raise RequestError(f"seeds={given}: at least one. Use seeds=1 or seeds=[42,7].")
-        return known[:given] + [known[0] + i for i in range(1, given - len(known) + 1)]
+        more = (seed for seed in count(known[0] + 1) if seed not in known)
+        return [*known[:given], *islice(more, max(0, given - len(known)))]
     if not isinstance(given, ListConfig) or not given or any(type(s) is not int for s in given):
         raise RequestError(
             f"seeds={str(given).lower()} is neither a whole number nor a list of them. Use "
             "seeds=3 or seeds=[42,3407]."
         )
-    return [int(s) for s in given]
+    return _each_once([int(s) for s in given], "seeds")
+
+
+def _each_once(seeds: list[int], key: str) -> list[int]:
+    """A seed that is named twice gives one result, and a count of two would be wrong."""
+    once = list(dict.fromkeys(seeds))
+    if once != seeds:
+        said = str(once).replace(" ", "")
+        raise RequestError(f"{key}={seeds} names a seed twice. Use {key}={said}.")
+    return seeds
