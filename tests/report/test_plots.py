@@ -35,6 +35,7 @@ def drawn(report):
                 "layer.1.query": 0.9,
                 "pool": 0.8,
             },
+            "t5/sst2/bert_base/l0/90": {},  # the stage it starts from diverged
         },
         one_shot={
             ("sst2", "bert_base", "unstructured", "x"): {
@@ -56,6 +57,11 @@ def test_there_is_a_figure_for_each_question(drawn):
     assert [len(drawn[n].panels) for n in ("recovery", "one-shot", "by-layer", "scores")] == [
         5, 1, 1, 1,
     ]  # fmt: skip
+
+
+def test_a_cell_without_a_model_has_no_row_of_layers(drawn):
+    (layers,) = drawn["by-layer"].panels
+    assert "PLATON" in layers.svg and "l0 reg" not in layers.svg
 
 
 def test_a_curve_needs_more_than_one_level(report):
