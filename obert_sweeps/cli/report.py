@@ -21,7 +21,7 @@ from .settings import store_of
 def main(loaded: Loaded) -> int:
     store = store_of(loaded)
     store.check_writable("report")
-    return conclude(loaded, make_plan(loaded), store)
+    return conclude(loaded, make_plan(loaded, store), store)
 
 
 def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:

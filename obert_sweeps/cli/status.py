@@ -11,7 +11,7 @@ from ..plan.to_run import to_run
 from ..request.read import Loaded
 from ..schema import Stage
 from ..store import StageFolder, Store
-from .answer import answer, typed
+from .answer import answer, tell_gone, typed
 from .beside import other_cells, other_stages, request_of
 from .settings import store_of
 from .status_view import show, show_stage
@@ -26,7 +26,8 @@ def main(loaded: Loaded) -> int:
         one = one_stage(store, store.id_of(str(loaded.request.stage)))
         answer(loaded, one, show_stage)
         return 1 if one["state"] == "failed" else 0
-    plan = make_plan(loaded)
+    plan = make_plan(loaded, store)
+    tell_gone(plan)
     document = describe(plan, store)
     answer(loaded, document, show)
     bad = any(s["state"] == "failed" for s in document["stages"]) or any(

@@ -15,10 +15,12 @@ from ..request.read import Loaded
 from ..request.selection import said_of_all, select
 from ..request.untouched import refuse_untouched
 from ..schema import RequestError, Stage, is_training
+from ..store import Store
 from .ancestry import with_ancestors
 from .cell_check import check_cell
 from .chain import Chains
 from .inputs import Blocked
+from .recorded import Recorded
 
 
 @dataclass
@@ -45,6 +47,8 @@ class Plan:
     cells: dict[str, CellPlan]
     seeds: list[int]
     preset: str
+    gone: list[str] = field(default_factory=list)
+    """Why inputs are not at hand whose stages are taken as a store recorded them."""
     said: tuple[str, ...] = ()  # what the request says of all cells: its preset, a budget, …
     comparison: str = "as published: each method's own schedule"
     first: set[str] = field(default_factory=set)  # stages that go before longer paths
@@ -64,15 +68,19 @@ class Plan:
         return [s for s in self.stages.values() if s.id in ids]
 
 
-def make_plan(loaded: Loaded) -> Plan:
+def make_plan(loaded: Loaded, store: Store | None = None) -> Plan:
     """Plan a request.
+
+    With a `store`, for a look at its results, cells whose data or checkpoints are gone are those
+    that it holds (`gone` says so); without one they could not be run.
 
     A cell whose data or checkpoints are not at hand is blocked. Raises RequestError when the
     request is wrong: no cell matches, an override touches no stage, data or checkpoints are broken,
     a stage cannot be trained as its recipe says, the pruning steps do not fit the training, or a
     cell would not be the model that it is called.
     """
-    chosen, chains, seeds = select(loaded), Chains(loaded), _seeds(loaded.request)
+    chosen, seeds = select(loaded), _seeds(loaded.request)
+    chains = Chains(loaded, Recorded(store))
     cells = {c.id: _cell(c, chains, seeds, selected=True) for c in chosen}
     if not all(c.blocked for c in cells.values()):  # of blocked cells it is not known what touches
         refuse_untouched(loaded, chains.composer.touched)
@@ -83,6 +91,7 @@ def make_plan(loaded: Loaded) -> Plan:
     plan = Plan(chains.stages, cells, seeds, chains.composer.preset["name"])
     plan.said = said_of_all(loaded)
     plan.pruning = chains.pruning
+    plan.gone = list(chains.gone)
     plan.comparison = chains.composer.comparison or plan.comparison
     globs = chains.composer.preset["first"] or []
     urgent = [c for c in plan.selected() if any(fnmatchcase(c.cell.id, g) for g in globs)]

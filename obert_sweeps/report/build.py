@@ -42,6 +42,6 @@ def build(
         "inference": inference(selected, plan.stages, once),
         "audit": audited,
         "cost": cost(stages, plan.stages, once),
-        "environment": environment(stages, plan.cells, outcomes, once),
+        "environment": environment(stages, plan, outcomes, once),
         "neighbours": neighbours(plan, once, records),
     }

@@ -7,23 +7,31 @@ from typing import Any
 
 from ..catalogue.cell import method_label
 from .dotted import dotted
-from .source import CellOutcome, CellView, StoreView
+from .source import CellOutcome, CellView, PlanView, StoreView
 
 WHERE = frozenset({"host", "hostname", "node", "pid", "ip"})  # may differ without harm
 
 
 def environment(
     stage_ids: Iterable[str],
-    plans: Mapping[str, CellView],
+    plan: PlanView,
     outcomes: Mapping[str, CellOutcome],
     store: StoreView,
 ) -> dict[str, Any]:
-    """Every value each recorded key takes, and a warning where one comparison mixes them."""
+    """Every value each recorded key takes, and a warning where one comparison mixes them.
+
+    And where inputs are gone, so that results are taken as they were recorded.
+    """
     recorded = [(store.result(i) or {}).get("environment") for i in stage_ids]
     return {
         "values": {name: sorted(v) for name, v in sorted(_values(recorded).items())},
-        "warnings": _warnings(plans, outcomes),
+        "warnings": [*gone(plan), *_warnings(plan.cells, outcomes)],
     }
+
+
+def gone(plan: PlanView) -> list[str]:
+    """What a reader must know of results whose inputs are not here, so that nothing checks them."""
+    return [f"taken as this store recorded it, since it is not here: {why}" for why in plan.gone]
 
 
 def _values(recorded: Iterable[Mapping[str, Any] | None]) -> dict[str, set[str]]:

@@ -37,6 +37,7 @@ class PlanView(Protocol):
 
     stages: dict[str, Stage]
     comparison: str  # how its methods are compared, in words
+    gone: list[str]  # why inputs are not at hand, whose stages are taken as the store has them
 
     @property
     def cells(self) -> Mapping[str, CellView]: ...
