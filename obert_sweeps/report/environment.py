@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..amounts import counted
 from ..catalogue.cell import method_label
+from ..plan.method_code import changed_since
 from .dotted import dotted
 from .source import CellOutcome, CellView, PlanView, StoreView
 
@@ -20,13 +22,25 @@ def environment(
 ) -> dict[str, Any]:
     """Every value each recorded key takes, and a warning where one comparison mixes them.
 
-    And where inputs are gone, so that results are taken as they were recorded.
+    And where inputs are gone, so that results are taken as they were recorded, or a method's code
+    is other by now.
     """
-    recorded = [(store.result(i) or {}).get("environment") for i in stage_ids]
+    finished = {i: result for i in stage_ids if (result := store.result(i)) is not None}
+    recorded = [result.get("environment") for result in finished.values()]
+    changed = changed_since((plan.stages[i] for i in finished if i in plan.stages), store.stage)
     return {
         "values": {name: sorted(v) for name, v in sorted(_values(recorded).items())},
-        "warnings": [*gone(plan), *_warnings(plan.cells, outcomes)],
+        "warnings": [*gone(plan), *_computed_before(changed), *_warnings(plan.cells, outcomes)],
     }
+
+
+def _computed_before(changed: Mapping[str, list[str]]) -> list[str]:
+    """Of methods whose code is other by now; their `version` was not raised, so ids are alike."""
+    return [
+        f"the code of {target} has changed since {counted(len(ids), 'stage')} of these results ran"
+        f" ({', '.join(ids[:3])}{', …' if ids[3:] else ''})"
+        for target, ids in changed.items()
+    ]
 
 
 def gone(plan: PlanView) -> list[str]:

@@ -280,6 +280,22 @@ def test_mixed_environments_within_a_row_are_warned_of():
     assert "host" not in warning
 
 
+def test_results_of_other_code_are_warned_of():
+    fake = sweep(seeds=(1,))
+    fake.finish_as_published({1: 0.0})
+    stage = fake.stages[fake.cells["t5/qqp/bert_base/platon/90"].finals[1]]
+    fake.stages[stage.id] = replace(stage, notes={"method_code": "now"})
+    then = {"notes": {"method_code": "then"}}
+    recorded = fake.stage
+    fake.stage = lambda i: then if i == stage.id else recorded(i)
+    (warning,) = build(fake, fake)["environment"]["warnings"]
+    assert warning == (
+        f"the code of package.platon has changed since 1 stage of these results ran ({stage.id})"
+    )
+    then["notes"]["method_code"] = "now"
+    assert build(fake, fake)["environment"]["warnings"] == []
+
+
 def test_a_comparison_across_sparsities_is_warned_of_too():
     """Table 2 compares 95 % with 90 %, table 3 MobileBERT with BERT-Large."""
     for name in ("t2/squad/bert_large/obert/95", "t3/squad/mobilebert/obert/50"):
