@@ -34,6 +34,7 @@ def build(
     stages = list(dict.fromkeys(i for cell in selected for i in cell.stages))
     audited = {"comparison": plan.comparison, **audit(selected)}
     entries = cell_entries(plan.cells, outcomes)
+    rows = neighbours(plan, once, records)
     for entry in entries:
         entry["effort"] = effort(plan.cells[entry["id"]], plan, once)
     return {
@@ -42,6 +43,6 @@ def build(
         "inference": inference(selected, plan.stages, once),
         "audit": audited,
         "cost": cost(stages, plan.stages, once),
-        "environment": environment(stages, plan, outcomes, once),
-        "neighbours": neighbours(plan, once, records),
+        "environment": environment(stages, plan, outcomes, once, rows),
+        "neighbours": rows,
     }

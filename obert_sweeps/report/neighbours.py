@@ -25,7 +25,8 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
     row has all recorded seeds: id, settings (what not all the others were run with), method,
     sparsity (as asked for), measured_sparsity (None where no result says it), pattern, seeds,
     measured (means), sd, recovery (share of its dense model, see `_recovery`), selected (it is of
-    this request), stage (of its last seed). Ordered by task, sparsity and score, best first.
+    this request), stage (of its last seed), last_stages (of all its seeds). Ordered by task,
+    sparsity and score, best first.
     """
     chosen = [cell for cell in plan.cells.values() if cell.selected]
     selected = {final for cell in chosen for final in cell.finals.values()}
@@ -137,6 +138,7 @@ def _row(
         "recovery": recovery,
         "selected": any(record["stages"][-1] in selected for record in records),
         "stage": last["stages"][-1],
+        "last_stages": [record["stages"][-1] for record in records],
     }
 
 

@@ -240,6 +240,19 @@ def test_a_last_stage_that_was_run_again_counts_as_it_came_out_then():
     assert rows[OWN] == {"accuracy": 80.0}  # as its result says
 
 
+def test_rows_of_another_machine_are_warned_of():
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    fake.results["x"] = fake.results[last] | {"environment": {"host": "b", "gpu": "H100"}}
+    fake.results[last]["environment"] = {"host": "a", "gpu": "A100"}
+    other = record("t0/sst2/bert_base/obert/60", 85.0, [shared, "x"])
+    report = build(fake, fake, [record(OWN, 80.0, [shared, last]), other])
+    assert report["environment"]["warnings"] == [
+        "what stands beside one's own cells on sst2 mixes gpu: A100, H100"
+    ]
+    assert build(fake, fake, [other])["environment"]["warnings"] == []
+
+
 def test_a_row_has_the_deviation_over_its_seeds():
     fake = own_sweep()
     shared, last = fake.cells[OWN].stages
