@@ -25,8 +25,9 @@ def build(
     """Judge the plan's selected cells by what the store holds.
 
     Recoveries, ranks and claims also use cells of the plan that are not selected, where the store
-    has them. `records` are the store's cells, those of other requests among them. Keys: cells,
-    claims, inference, audit, cost, environment, neighbours (of cells of one's own).
+    has them. `records` are the store's cells, those of other requests among them. Keys: request
+    (what was said of all cells, such as the preset), cells, claims, inference, audit, cost,
+    environment, neighbours (of cells of one's own).
     """
     once = Once(store)
     outcomes = {name: outcome_of(cell, plan, once) for name, cell in plan.cells.items()}
@@ -38,6 +39,7 @@ def build(
     for entry in entries:
         entry["effort"] = effort(plan.cells[entry["id"]], plan, once)
     return {
+        "request": list(plan.said),
         "cells": entries,
         "claims": claim_entries(claims(), plan.cells, outcomes, audited, entries),
         "inference": inference(selected, plan.stages, once),

@@ -15,6 +15,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The whole report as GitHub-flavoured Markdown, ending in a newline."""
     lines = [
         *("# Measured beside published", "", f"{words.tally(report['cells'])}.", ""),
+        *(f"Made with `{_safe(' '.join(report['request']))}`.", ""),
         *(f"Compared {_safe(report['audit']['comparison'])}.", ""),
         *_cells(report["cells"]),
         *_neighbours(report["neighbours"]),

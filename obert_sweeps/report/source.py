@@ -37,6 +37,7 @@ class PlanView(Protocol):
 
     stages: dict[str, Stage]
     comparison: str  # how its methods are compared, in words
+    said: tuple[str, ...]  # what the request says of all cells: its preset, a budget, …
     gone: list[str]  # why inputs are not at hand, whose stages are taken as the store has them
 
     @property

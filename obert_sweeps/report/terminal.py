@@ -38,6 +38,7 @@ def terminal(report: Mapping[str, Any]) -> list[RenderableType]:
     for remark in dict.fromkeys(text for text, _ in remarks):
         of = ", ".join(cell for text, cell in remarks if text == remark)
         shown.append(_text(f"{of}: {remark}", "yellow"))
+    shown.append(_text(f"made with {' '.join(report['request'])}"))
     shown.append(_text(f"compared {report['audit']['comparison']}"))
     shown.append(_cost(report["cost"]))
     shown.append(_text(words.tally(report["cells"]) or "no cells"))

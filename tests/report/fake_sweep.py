@@ -34,6 +34,7 @@ class FakeSweep:
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
     comparison: str = "as published"
+    said: tuple[str, ...] = ("preset=demo", "budget.max_train_rows=9")
     gone: list[str] = field(default_factory=list)
 
     def stage(self, stage_id: str) -> dict[str, Any] | None:

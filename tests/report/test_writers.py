@@ -218,10 +218,16 @@ def test_every_writer_says_how_methods_were_compared():
     console = Console(width=170, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     for part in terminal(found):
         console.print(part)
-    assert f"compared {said}" in console.export_text()
+    text, page = console.export_text(), "".join(read(html(found)).text)
+    request = (
+        "preset=demo budget.max_train_rows=9"  # nothing else says what rows and models these are
+    )
+    assert f"made with {request}" in text and f"Made with `{request}`." in markdown(found)
+    assert f"Made with {request}; compared {said}." in page
+    assert f"compared {said}" in text
     assert f"Compared {said}." in markdown(found)
     pruned = [plan for plan in fake.cells.values() if plan.cell.method != "dense"]
-    assert "".join(read(html(found)).text).count(said) == len(pruned)  # beside each of them
+    assert page.count(said) == 1 + len(pruned)  # beside each of them too
     assert found["audit"]["comparison"] == said
 
 
