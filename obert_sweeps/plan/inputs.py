@@ -1,6 +1,6 @@
 """What a plan reads of data and checkpoints: are they there, how large, and their digest.
 
-Nothing heavy is imported and nothing is written but a cache of digests by path, size and mtime.
+Nothing heavy is imported and nothing is written but a cache of digests by path, size and times.
 """
 
 from __future__ import annotations
@@ -152,11 +152,14 @@ def data_files(task: dict[str, Any]) -> list[Path]:
 
 
 class Digests:
-    """SHA-256 of files, remembered by path, size and modification time."""
+    """SHA-256 of files, remembered by path, size and times.
+
+    A copy or an archive may give other content the old time of modification, but not of change.
+    """
 
     def __init__(self) -> None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.path = home / "obert-sweeps" / "digests.json"
+        self.path = home / "obert-sweeps" / "file-digests.json"
         try:
             self.known: dict[str, list[Any]] = json.loads(self.path.read_text())
         except (OSError, ValueError):
@@ -166,14 +169,15 @@ class Digests:
         try:
             file = file.resolve()
             stat = file.stat()
+            seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
             entry = self.known.get(str(file))
-            if entry and entry[:2] == [stat.st_size, stat.st_mtime_ns]:
-                return str(entry[2])
+            if entry and entry[:-1] == seen:
+                return str(entry[-1])
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise RequestError(f"cannot read {file}: {error.strerror}.") from error
-        self.known[str(file)] = [stat.st_size, stat.st_mtime_ns, digest]
+        self.known[str(file)] = [*seen, digest]
         self._remember()
         return digest
 
