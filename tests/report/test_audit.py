@@ -125,6 +125,7 @@ def test_blocked_cells_have_no_recipe_and_one_task_decides_nothing():
     assert [g["tasks"] for g in report["audit"]["methods"]] == [["sst2"]]
     claims = {claim["id"]: claim["verdict"] for claim in report["claims"]}
     assert claims["t5/no-tuning"] == claims["t5/platon-is-tuned"] == "undecided"
+    assert claims["t5/no-distillation"] == "undecided"  # of all tasks and methods, not of some
 
 
 def test_that_a_competitor_is_tuned_is_a_claim_too():
@@ -134,6 +135,11 @@ def test_that_a_competitor_is_tuned_is_a_claim_too():
 
     fake = sweep()
     assert verdict(fake) == "broken"  # equal recipes
+    for plan in fake.cells.values():
+        plan.selected = plan.cell.task in ("sst2", "cola")
+    assert verdict(fake) == "undecided"  # of two tasks of seven
+    for plan in fake.cells.values():
+        plan.selected = True
     set_knob(fake, "t5/mrpc/bert_base/platon/90", "method", "beta2", 0.95)
     assert verdict(fake) == "held"
 
