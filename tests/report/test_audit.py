@@ -6,6 +6,7 @@ import copy
 
 from report.fake_sweep import sweep
 
+from obert_sweeps.report import words
 from obert_sweeps.report.audit import audit
 from obert_sweeps.report.build import build
 
@@ -103,6 +104,14 @@ def test_early_stopping_is_named_apart():
     obert = group(found, 5, "obert")
     assert found["ok"] and obert["knobs"] == []
     assert [knob["knob"] for knob in obert["early_stopping"]] == ["training.patience"]
+
+
+def test_the_best_epoch_is_told_as_chosen_on_what_is_scored():
+    fake = sweep()
+    for task in ("mrpc", "sst2"):
+        set_knob(fake, f"t5/{task}/bert_base/obert/90", "training", "keep", "best")
+    told = words.knobs(group(audit(fake.cells.values()), 5, "obert"))
+    assert "keeps the best epoch on the development set, which is also scored (" in told
 
 
 def test_distillation_in_table_5_breaks_its_claim():
