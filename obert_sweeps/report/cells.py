@@ -116,7 +116,9 @@ def _recovery(
 ) -> dict[str, float | None]:
     """Shares of the own dense model on the primary metric, ours and the document's, 0..1.
 
-    `dense` is the score of ours. A cell of one's own has its dense model among its stages, if any.
+    `dense` is the score of ours, over the cell's own seeds as far as it has them: where a seed is
+    missing, the others' dense models are not its measure. A cell of one's own has its dense model
+    among its stages, if any.
     """
     cell, outcome = plan.cell, outcomes[plan.cell.id]
     metric = primary_metric(cell.task)
@@ -128,6 +130,7 @@ def _recovery(
     elif baseline in outcomes:
         dense = outcomes[baseline].of(metric)
         dense = of_own_seeds(dense, plan, plans[baseline]) if baseline in plans else dense
+        dense = {seed: dense[seed] for seed in values if seed in dense} or dense
     ours, own = (fmean(found.values()) if found else None for found in (values, dense))
     printed_dense = cell_named(cell.baseline) if cell.baseline else cell
     theirs = _share(cell.published.get(metric), printed_dense.published.get(metric))

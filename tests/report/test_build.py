@@ -87,6 +87,20 @@ def test_seeds_that_start_from_one_dense_model_recover_that_one():
     assert not f1["paired"] and f1["seeds"] == [3, 1]
 
 
+def test_a_missing_seed_is_missing_on_both_sides_of_a_recovery():
+    fake = sweep()
+    dense, pruned = "t5/sst2/bert_base/dense", "t5/sst2/bert_base/obert/90"
+    for seed, accuracy in {1: 90.0, 2: 80.0, 3: 70.0}.items():
+        fake.finish(dense, seed, accuracy=accuracy)
+    fake.finish(pruned, 1, accuracy=81.0)
+    entry = by_id(build(fake, fake))[pruned]
+    assert (entry["recovery"], entry["dense"]) == (81 / 90, 90.0)  # not 81 of a mean of 80
+    fake.finish(pruned, 3, accuracy=63.0)
+    assert by_id(build(fake, fake))[pruned]["recovery"] == pytest.approx((81 + 63) / (90 + 70))
+    del fake.results[fake.cells[dense].finals[1]], fake.results[fake.cells[dense].finals[3]]
+    assert by_id(build(fake, fake))[pruned]["recovery"] == 72 / 80  # of what there is
+
+
 @pytest.mark.parametrize("stand_in", [True, False])
 def test_how_published_models_vary_says_nothing_of_stand_ins(stand_in):
     fake = sweep(seeds=(1,), stand_in=stand_in)
