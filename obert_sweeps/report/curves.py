@@ -24,6 +24,7 @@ def one_shot(traces: Traces) -> Figure:
     """Scores over levels pruned at once, a panel a dense model and pattern."""
     panels: list[Panel] = []
     drawn: dict[str, None] = {}
+    alike = Counter(curve[:3] for curve in traces.one_shot)
     for curve, lines in traces.one_shot.items():
         if all(len(points) < 3 for points in lines.values()):
             continue  # the dense model and one level: no curve
@@ -47,7 +48,7 @@ def one_shot(traces: Traces) -> Figure:
             axes.set_xlabel("% of weights pruned at once", labelpad=2)
             axes.grid()
 
-        task, model, pattern, _ = curve
+        task, model, pattern, start = curve
         metric = metric_named(primary_metric(task)).label if task in TASKS else ""
         text = "; ".join(
             f"{f'{method_label(line.method)} {line.said}'.strip()} "
@@ -55,6 +56,8 @@ def one_shot(traces: Traces) -> Figure:
             for line, points in lines.items()
         )
         heading = f"{task_label(task)}, {model.replace('_', ' ')}, {pattern}: {metric}"
+        if alike[curve[:3]] > 1:  # another preset's, or another seed's
+            heading += f", from {start[:8]}"
         panels.append(panel(f"o{len(panels)}", heading, text, draw))
     return Figure(
         "one-shot",

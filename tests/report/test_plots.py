@@ -59,6 +59,16 @@ def test_there_is_a_figure_for_each_question(drawn):
     ]  # fmt: skip
 
 
+def test_curves_of_two_dense_models_are_told_apart(report):
+    """Such as two presets' in one store."""
+    points = {Setting("obert"): {0.0: 92.0, 0.5: 91.0, 0.8: 70.0}}
+    curves = {("sst2", "bert_base", "2of4", start): points for start in ("demo's", "small's")}
+    one = ("qnli", "bert_base", "2of4", "x")
+    drawn = {f.id: f for f in figures(report, Traces(one_shot=curves | {one: points}))}
+    titles = [p.title.partition("2of4: ")[2] for p in drawn["one-shot"].panels]
+    assert titles == ["Acc, from demo's", "Acc, from small's", "Acc"]
+
+
 def test_a_cell_without_a_model_has_no_row_of_layers(drawn):
     (layers,) = drawn["by-layer"].panels
     assert "PLATON" in layers.svg and "l0 reg" not in layers.svg
