@@ -377,6 +377,12 @@ def test_a_cell_of_the_document_that_was_changed_is_a_stand_in(
     assert (list(cell.cell.settings), cell.stand_in) == (settings, bool(settings))
 
 
+def test_a_model_scored_on_the_rows_that_it_learnt_from_is_a_stand_in() -> None:
+    said = ["cells=t5/mnli/bert_base/dense", "task=mnli", "task.hub_splits={validation:train}"]
+    (cell,) = plan("preset=paper", "seeds=1", *said).selected()
+    assert cell.stand_in and cell.cell.settings == (said[-1],)
+
+
 def test_a_change_is_one_of_the_cells_that_it_touches() -> None:
     said = "preset.stages.transfer.epochs=2"
     found = plan("preset=paper", "cells='t5/sst2/*'", "task=sst2", said, "seeds=1").selected()
