@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from .make import PACKAGE, make
@@ -90,6 +91,7 @@ def _attempt(
             folder.remove("result.json")
             folder.drop_checkpoints()
         folder.remove("failure.json")
+        spec = going_on(spec, folder)
         folder.write_json("stage.json", spec.as_dict())
         if how.tracker:
             tracker = make(how.tracker, how.allow_targets, Tracker)
@@ -116,6 +118,16 @@ def _attempt(
             folder.write_json("failure.json", failure)
         tracker.finish({"status": "failed", "reason": reason})
         return {"id": spec.id, "status": "failed", "reason": reason}
+
+
+def going_on(spec: Stage, folder: StageFolder) -> Stage:
+    """The stage; where it resumes what other code of its method began, with both in its notes."""
+    now = spec.notes.get("method_code")
+    before = ((folder.read_json("stage.json") or {}).get("notes") or {}).get("method_code")
+    if now is None or before is None or not folder.checkpoints() or before == now:
+        return spec
+    both = before if before.endswith(f", then {now}") else f"{before}, then {now}"
+    return replace(spec, notes={**spec.notes, "method_code": both})
 
 
 def _one_line(error: Exception) -> str:

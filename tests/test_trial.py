@@ -10,8 +10,9 @@ import torch
 from tiny_bert import CONFIG
 from tiny_stage import Notes, masks, one_shot, run, runtime, stage, weights
 
+from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
-from obert_sweeps.trial import run_stage
+from obert_sweeps.trial import going_on, run_stage
 
 
 def test_a_stage_leaves_what_the_interface_promises(tmp_path: Path) -> None:
@@ -54,6 +55,24 @@ def test_a_finished_stage_is_not_run_again_unless_told(tmp_path: Path) -> None:
     assert again["metrics"] == first["metrics"]
     after = (tmp_path / "stages/dense/metrics.jsonl").read_text()
     assert after != before and len(after.splitlines()) == len(before.splitlines())
+
+
+def test_a_stage_that_other_code_began_says_both(tmp_path: Path) -> None:
+    """Else its result would pass for one of the code that only ended it."""
+    folder = Store(str(tmp_path)).folder("one")
+
+    def began(code: str) -> str:
+        """As an attempt writes it down; what is then noted."""
+        spec = Stage.from_dict(stage("one") | {"notes": {"method_code": code}})
+        folder.write_json("stage.json", going_on(spec, folder).as_dict())
+        return folder.read_json("stage.json")["notes"]["method_code"]  # type: ignore[index]
+
+    assert [began("old"), began("new")] == ["old", "new"]  # nothing was done in between
+    with folder.new_checkpoint(1) as part:
+        (part / "state").write_text("")
+    assert [began("new"), began("newer"), began("newer")] == [
+        "new", "new, then newer", "new, then newer",
+    ]  # fmt: skip
 
 
 def test_replay_writes_elsewhere_and_reads_parents_from_the_store(tmp_path: Path) -> None:

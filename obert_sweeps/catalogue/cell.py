@@ -59,7 +59,10 @@ class Metric:
 
 _EXPORT = "no export is among its stages"
 _ENGINE = "no benchmark in an inference engine is among its stages, or no engine ran"
-_GPU = "no GPU: it is measured where a stage has one with 2:4 sparse tensor cores"
+_GPU = (
+    "no GPU: it is measured where a stage has one with 2:4 sparse tensor cores; if that was done on"
+    " another machine, cluster.gpus_per_stage=1 shows it"
+)
 _sized = partial(
     Metric,
     margin=0.1,

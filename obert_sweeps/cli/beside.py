@@ -27,11 +27,15 @@ def other_cells(plan: Plan, store: Store) -> list[dict[str, Any]]:
 def request_of(record: Mapping[str, Any], store: Store) -> str:
     """What to type after a verb to select a recorded cell.
 
-    Of the document's cells a record does not say the preset.
+    Of the document's cells a record of before does not say the preset.
     """
     where = typed("store", store.address)
     if record.get("table", 0):
-        words = [f"cells={record['id']}", "preset=…"]
+        of_all = record.get("request", ["preset=…"])
+        own = [line for line in record.get("settings", []) if line not in of_all]
+        groups = dict.fromkeys(line.partition(".")[0] for line in own)
+        chosen = [f"{group}={record[group]}" for group in groups if group in record]
+        words = [f"cells={record['id']}", *of_all, *chosen, *own]
         return f"{where} {shlex.join(words)}"
     words = ["table=0", *(f"{group}={record[group]}" for group in ("task", "model", "method"))]
     settings = list(record.get("settings", []))

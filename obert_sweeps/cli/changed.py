@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..plan.dag import Plan
+from ..plan.method_code import changed_since
 from ..store import Store
 from .answer import notice
 
@@ -12,16 +13,8 @@ _TOLD = 3  # ids in a line
 
 
 def tell_of_changed_code(plan: Plan, done: Collection[str], store: Store) -> None:
-    changed: dict[str, list[str]] = {}
-    for stage in plan.wanted():
-        now = stage.notes.get("method_code")
-        if now is None or stage.id not in done:
-            continue
-        recorded = store.folder(stage.id).read_json("stage.json") or {}
-        then = recorded.get("notes", {}).get("method_code")
-        if then is not None and then != now:
-            changed.setdefault(stage.recipe["method"]["_target_"], []).append(stage.id)
-    for target, ids in changed.items():
+    finished = (stage for stage in plan.wanted() if stage.id in done)
+    for target, ids in changed_since(finished, store.stage).items():
         told = ", ".join(ids[:_TOLD]) + (", …" if len(ids) > _TOLD else "")
         notice(
             f"the code of {target} has changed since {len(ids)} finished stage(s) were computed"

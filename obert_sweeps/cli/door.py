@@ -18,6 +18,7 @@ from .manual import PROGRAM, VERBS, help_text
 from .streams import patient
 
 ONLY_FOR = {"stage": ("status", "replay"), "confirm": ("gc",)}  # keys of some verbs alone
+SHOWN = frozenset({"--cfg", "-c"})  # show the configuration
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 
 
@@ -131,9 +132,12 @@ def _hydra(rest: list[str]) -> int:
     """What stays Hydra's own: showing the configuration, and completion of overrides."""
     import hydra
 
-    from ..request.read import register_schema
+    from ..request.read import read, register_schema
     from ..shipped import conf_dir
 
+    if SHOWN.intersection(word.partition("=")[0] for word in rest):
+        # What a verb would refuse is not shown as if it were a request.
+        read([word for word in rest if word.startswith("~") or ("=" in word and word[0] != "-")])
     _take_verb_off_completion()
     register_schema()
     sys.argv = [PROGRAM, *rest]

@@ -18,17 +18,21 @@ from .inputs import Blocked, Inputs
 from .known_logits import can_be_known, logits_stage
 from .link import AnyLink, DeployLink
 from .method_code import Code, Codes
+from .recorded import Recorded
 from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
+from .unlike import other_model, other_rows
 
 
 class Chains:
     """The chains of a request's cells, each made once, and the stages that they share."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, recorded: Recorded) -> None:
         self.request = loaded.request
         self.leaves = loaded.leaves
         self.composer = Composer(loaded)
-        self.inputs = Inputs()
+        self.inputs = Inputs(recorded)
+        self.recorded = recorded
+        self.gone: dict[str, None] = {}  # why inputs that stages of the plan had are not at hand
         self.codes = Codes(list(self.request.allow_targets))
         self.stages: dict[str, Stage] = {}  # parents first
         self.pruning: dict[str, dict[int, float]] = {}  # stage -> its pruning steps
@@ -114,20 +118,32 @@ class Chain:
         stage_id = self.ids[role] = digest(hashed)
         if stage_id in chains.stages:
             return stage_id
+        gone = [why for why in (data.gone, origin.get("gone")) if why]
+        before = chains.recorded.stage(stage_id) if gone else None
+        if gone and before is None:
+            raise Blocked(gone[0])
+        chains.gone |= dict.fromkeys(gone)
         if "teacher" in parents and recipe["training"]["distill"]["hardness"]:
             parents = parents | self.logits(recipe, parents["teacher"])
-        if is_training(recipe):
+        if is_training(recipe) and before is None:
             where = f"stage '{role}' on {recipe['task']['name']}"
             steps = check_fits(where, recipe, data.rows, origin["config"])
             chains.pruning |= {stage_id: steps} if steps else {}
-        check_benchmark(role, recipe, origin["config"])
+        if before is None:
+            check_benchmark(role, recipe, origin["config"])
         cluster = chains.request.cluster
         gpus = gpus_of(cluster) if uses_gpu(recipe) else 0.0
         workers = workers_of(cluster, gpus) if divides(recipe) else 1
         asks = "teacher" in parents and "logits" not in parents
         tags = self.tags(role, link, recipe, parents)
         # A cell of one's own is what was said of it; one of the document is not as published.
-        changed = bool(self.cell.table and provenance["changed"])
+        if before is None:
+            unlike = other_rows(recipe["task"], data.rows)
+            unlike += other_model(recipe["model"], origin["config"])
+            cost = estimate(recipe, data.rows, origin["config"], asks, gpus > 0, workers)
+        else:
+            unlike, cost = before["notes"].get("unlike", []), before["cost"]
+        changed = bool(self.cell.table and (provenance["changed"] or unlike))
         changed = changed or any(chains.stages[i].stand_in for i in parents.values())
         chains.stages[stage_id] = Stage(
             id=stage_id,
@@ -137,11 +153,16 @@ class Chain:
             parents=parents,
             identity=hashed,
             tags=tags,
-            stand_in=chains.stand_in or changed,
+            stand_in=chains.stand_in or changed or bool(before and before["stand_in"]),
             resources={"cpu": float(cluster.cpus_per_stage), "gpu": gpus},
             workers=workers,
-            cost=estimate(recipe, data.rows, origin["config"], asks, gpus > 0, workers),
-            notes={"schedule": self.notes, **provenance, "method_code": code.digest},
+            cost=cost,
+            notes={
+                "schedule": self.notes,
+                **provenance,
+                "unlike": unlike,
+                "method_code": code.digest,
+            },
         )
         return stage_id
 

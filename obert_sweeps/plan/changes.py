@@ -11,7 +11,7 @@ from ..schema import role_group
 # Keys that say where rows and weights are, or that are for people: the recipe stays what it is.
 _WHERE = {
     "task": (
-        "source hub hub_config revision hub_splits more_hub data folder corpus official_rows note"
+        "source hub hub_config revision more_hub data folder corpus official_rows note"
     ).split(),
     "model": "hub revision path note".split(),
     "method": "source assumed".split(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import count, islice
 from typing import Any
 
 from omegaconf import ListConfig
@@ -11,13 +12,15 @@ from omegaconf import ListConfig
 from ..catalogue.cell import Cell
 from ..catalogue.tables import cell_named
 from ..request.read import Loaded
-from ..request.selection import select
+from ..request.selection import said_of_all, select
 from ..request.untouched import refuse_untouched
 from ..schema import RequestError, Stage, is_training
+from ..store import Store
 from .ancestry import with_ancestors
 from .cell_check import check_cell
 from .chain import Chains
 from .inputs import Blocked
+from .recorded import Recorded
 
 
 @dataclass
@@ -30,6 +33,7 @@ class CellPlan:
     stages: list[str] = field(default_factory=list)  # every stage it needs, parents first
     blocked: str | None = None
     stand_in: bool = False
+    unlike: list[str] = field(default_factory=list)  # see report.source.CellView
     assumed: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)  # see report.source.CellView
     comparison: str | None = None  # what was made equal; None: as published
@@ -43,6 +47,9 @@ class Plan:
     cells: dict[str, CellPlan]
     seeds: list[int]
     preset: str
+    gone: list[str] = field(default_factory=list)
+    """Why inputs are not at hand whose stages are taken as a store recorded them."""
+    said: tuple[str, ...] = ()  # what the request says of all cells: its preset, a budget, …
     comparison: str = "as published: each method's own schedule"
     first: set[str] = field(default_factory=set)  # stages that go before longer paths
     pruning: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -61,15 +68,19 @@ class Plan:
         return [s for s in self.stages.values() if s.id in ids]
 
 
-def make_plan(loaded: Loaded) -> Plan:
+def make_plan(loaded: Loaded, store: Store | None = None) -> Plan:
     """Plan a request.
+
+    With a `store`, for a look at its results, cells whose data or checkpoints are gone are those
+    that it holds (`gone` says so); without one they could not be run.
 
     A cell whose data or checkpoints are not at hand is blocked. Raises RequestError when the
     request is wrong: no cell matches, an override touches no stage, data or checkpoints are broken,
     a stage cannot be trained as its recipe says, the pruning steps do not fit the training, or a
     cell would not be the model that it is called.
     """
-    chosen, chains, seeds = select(loaded), Chains(loaded), _seeds(loaded.request)
+    chosen, seeds = select(loaded), _seeds(loaded.request)
+    chains = Chains(loaded, Recorded(store))
     cells = {c.id: _cell(c, chains, seeds, selected=True) for c in chosen}
     if not all(c.blocked for c in cells.values()):  # of blocked cells it is not known what touches
         refuse_untouched(loaded, chains.composer.touched)
@@ -78,7 +89,9 @@ def make_plan(loaded: Loaded) -> Plan:
             baseline = cell_named(cell.baseline)
             cells[cell.baseline] = _cell(baseline, chains, seeds, selected=False)
     plan = Plan(chains.stages, cells, seeds, chains.composer.preset["name"])
+    plan.said = said_of_all(loaded)
     plan.pruning = chains.pruning
+    plan.gone = list(chains.gone)
     plan.comparison = chains.composer.comparison or plan.comparison
     globs = chains.composer.preset["first"] or []
     urgent = [c for c in plan.selected() if any(fnmatchcase(c.cell.id, g) for g in globs)]
@@ -103,7 +116,8 @@ def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellP
     planned.stages = [i for i in chains.stages if i in needed]
     planned.stand_in = any(chains.stages[i].stand_in for i in planned.finals.values())
     if cell.table:
-        planned.cell = replace(cell, settings=_changed(planned.stages, chains))
+        planned.cell = replace(cell, settings=tuple(_noted("changed", planned.stages, chains)))
+        planned.unlike = _noted("unlike", planned.stages, chains)
     one = of_seeds[seeds[0]]
     recipes = {role: chains.stages[i].recipe for role, i in one.ids.items()}
     *earlier, (_, last) = [item for item in recipes.items() if is_training(item[1])]
@@ -116,14 +130,14 @@ def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellP
     return planned
 
 
-def _changed(stages: list[str], chains: Chains) -> tuple[str, ...]:
-    """What was said of a cell of the document that makes it another than published."""
+def _noted(key: str, stages: list[str], chains: Chains) -> list[str]:
+    """What makes a cell of the document another than published, as its stages' notes have it."""
     notes = (chains.stages[i].notes for i in stages)
-    return tuple(sorted({line for said in notes for line in said.get("changed", ())}))
+    return sorted({line for said in notes for line in said.get(key, ())})
 
 
 def _seeds(request: Any) -> list[int]:
-    given, known = request.seeds, list(request.preset.seeds)
+    given, known = request.seeds, _each_once(list(request.preset.seeds), "preset.seeds")
     if not known:
         raise RequestError("preset.seeds=[] has no seed. Use preset.seeds=[42].")
     if given is None:
@@ -131,10 +145,20 @@ def _seeds(request: Any) -> list[int]:
     if type(given) is int:  # true is no number here
         if given < 1:
             raise RequestError(f"seeds={given}: at least one. Use seeds=1 or seeds=[42,7].")
-        return known[:given] + [known[0] + i for i in range(1, given - len(known) + 1)]
+        more = (seed for seed in count(known[0] + 1) if seed not in known)
+        return [*known[:given], *islice(more, max(0, given - len(known)))]
     if not isinstance(given, ListConfig) or not given or any(type(s) is not int for s in given):
         raise RequestError(
             f"seeds={str(given).lower()} is neither a whole number nor a list of them. Use "
             "seeds=3 or seeds=[42,3407]."
         )
-    return [int(s) for s in given]
+    return _each_once([int(s) for s in given], "seeds")
+
+
+def _each_once(seeds: list[int], key: str) -> list[int]:
+    """A seed that is named twice gives one result, and a count of two would be wrong."""
+    once = list(dict.fromkeys(seeds))
+    if once != seeds:
+        said = str(once).replace(" ", "")
+        raise RequestError(f"{key}={seeds} names a seed twice. Use {key}={said}.")
+    return seeds

@@ -1,6 +1,6 @@
 """What a plan reads of data and checkpoints: are they there, how large, and their digest.
 
-Nothing heavy is imported and nothing is written but a cache of digests by path, size and mtime.
+Nothing heavy is imported and nothing is written but a cache of digests by path, size and times.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ..model.check import check_checkpoint, checkpoint_files
 from ..schema import RequestError
 from ..store.place import FolderPlace
 from ..task.check import check_folder
+from .recorded import Recorded
 
 
 class Blocked(Exception):
@@ -28,12 +29,17 @@ class DataFacts:
 
     rows: dict[str, int]
     fingerprint: Any
+    gone: str | None = None  # why the rows are not at hand; they are those that a store recorded
 
 
 @dataclass
 class Inputs:
-    """Facts about inputs, each looked up once for a plan."""
+    """Facts about inputs, each looked up once for a plan.
 
+    `recorded` says what inputs that are gone were; facts about those have the reason as `gone`.
+    """
+
+    recorded: Recorded = field(default_factory=lambda: Recorded(None))
     digests: Digests = field(default_factory=lambda: Digests())
     data: dict[str, DataFacts] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
@@ -45,7 +51,12 @@ class Inputs:
         """
         key = json.dumps(task, sort_keys=True, default=str)
         if key not in self.data:
-            self.data[key] = self._read_data(task)
+            try:
+                self.data[key] = self._read_data(task)
+            except Blocked as reason:
+                if (known := self.recorded.fingerprint("task", task)) is None:
+                    raise
+                self.data[key] = DataFacts({}, known, gone=str(reason))
         return self.data[key]
 
     def _read_data(self, task: dict[str, Any]) -> DataFacts:
@@ -74,14 +85,24 @@ class Inputs:
         return DataFacts(rows, {f.name: d for f, d in zip(files, digests, strict=True)})
 
     def weights_of(self, model: dict[str, Any]) -> dict[str, Any]:
-        """What identifies the weights a model starts from, and its dimensions.
+        """What identifies the weights a model starts from, its dimensions, and if it is `gone`.
 
         Raises Blocked when there is no checkpoint to start from, RequestError for a broken one.
         """
         key = json.dumps(model, sort_keys=True, default=str)
         if key not in self.weights:
-            self.weights[key] = self._read_weights(model)
+            self.weights[key] = self._gone(model) or self._read_weights(model)
         return self.weights[key]
+
+    def _gone(self, model: dict[str, Any]) -> dict[str, Any] | None:
+        """Of a checkpoint whose folder is not there, and which is on record."""
+        path = model.get("path")
+        if not path or Path(path).is_dir():
+            return None
+        known = self.recorded.fingerprint("model", model)
+        reason = f"there is no model folder {path}"
+        config = model["config"]
+        return known and {"fingerprint": known, "config": config, "gone": reason}
 
     def _read_weights(self, model: dict[str, Any]) -> dict[str, Any]:
         if model.get("path"):
@@ -131,11 +152,14 @@ def data_files(task: dict[str, Any]) -> list[Path]:
 
 
 class Digests:
-    """SHA-256 of files, remembered by path, size and modification time."""
+    """SHA-256 of files, remembered by path, size and times.
+
+    A copy or an archive may give other content the old time of modification, but not of change.
+    """
 
     def __init__(self) -> None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.path = home / "obert-sweeps" / "digests.json"
+        self.path = home / "obert-sweeps" / "file-digests.json"
         try:
             self.known: dict[str, list[Any]] = json.loads(self.path.read_text())
         except (OSError, ValueError):
@@ -145,14 +169,15 @@ class Digests:
         try:
             file = file.resolve()
             stat = file.stat()
+            seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
             entry = self.known.get(str(file))
-            if entry and entry[:2] == [stat.st_size, stat.st_mtime_ns]:
-                return str(entry[2])
+            if entry and entry[:-1] == seen:
+                return str(entry[-1])
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise RequestError(f"cannot read {file}: {error.strerror}.") from error
-        self.known[str(file)] = [stat.st_size, stat.st_mtime_ns, digest]
+        self.known[str(file)] = [*seen, digest]
         self._remember()
         return digest
 

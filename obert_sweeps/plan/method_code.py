@@ -8,13 +8,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
+from typing import Any
 
 from ..make import PACKAGE
-from ..schema import RequestError
+from ..schema import RequestError, Stage
 
 ROOT = f"{PACKAGE}.method.base"  # what all methods have in common is no method's code
 
@@ -80,6 +81,22 @@ class Codes:
         spec = spec_of(module)
         loader = spec.loader if spec else None
         return loader.get_source(module) if isinstance(loader, InspectLoader) else None
+
+
+def changed_since(
+    stages: Iterable[Stage], recorded: Callable[[str], Mapping[str, Any] | None]
+) -> dict[str, list[str]]:
+    """Method -> those of the stages that were computed by other code of it than there is now.
+
+    `recorded`: a stage's stage.json. What has no source to be read is not told.
+    """
+    changed: dict[str, list[str]] = {}
+    for stage in stages:
+        now = stage.notes.get("method_code")
+        then = ((recorded(stage.id) or {}).get("notes") or {}).get("method_code")
+        if None not in (now, then) and then != now:
+            changed.setdefault(stage.recipe["method"]["_target_"], []).append(stage.id)
+    return changed
 
 
 def spec_of(module: str) -> ModuleSpec | None:

@@ -26,8 +26,9 @@ def build(
     """Judge the plan's selected cells by what the store holds.
 
     Recoveries, ranks and claims also use cells of the plan that are not selected, where the store
-    has them. `records` are the store's cells, those of other requests among them. Keys: cells,
-    claims, inference, audit, cost, environment, neighbours (of cells of one's own).
+    has them. `records` are the store's cells, those of other requests among them. Keys: request
+    (what was said of all cells, such as the preset), cells, claims, inference, audit, cost,
+    environment, neighbours (of cells of one's own).
     """
     once = Once(store)
     outcomes = {name: outcome_of(cell, plan, once) for name, cell in plan.cells.items()}
@@ -35,14 +36,16 @@ def build(
     stages = list(dict.fromkeys(i for cell in selected for i in cell.stages))
     audited = {"comparison": plan.comparison, **audit(selected)}
     entries = cell_entries(plan.cells, outcomes)
+    rows = neighbours(plan, once, records)
     for entry in entries:
         entry["effort"] = effort(plan.cells[entry["id"]], plan, once)
     return {
+        "request": list(plan.said),
         "cells": entries,
         "claims": claim_entries(claims(), plan.cells, outcomes, audited, entries),
         "inference": inference(selected, plan.stages, once),
         "audit": audited,
         "cost": cost(stages, plan.stages, once),
-        "environment": environment(stages, plan.cells, outcomes, once),
-        "neighbours": neighbours(plan, once, records),
+        "environment": environment(stages, plan, outcomes, once, rows),
+        "neighbours": rows,
     }

@@ -122,6 +122,17 @@ def level_of(value: Any) -> float:
     return float(value)
 
 
+def said_of_all(loaded: Loaded) -> tuple[str, ...]:
+    """What a request says of all its cells, its preset first: preset=demo budget.max_epochs=1."""
+    said = sorted(o.input_line or "" for o in loaded.overrides if _of_all(o))
+    preset = loaded.request.preset.name
+    return (f"preset={preset}", *(line for line in said if line != f"preset={preset}"))
+
+
+def _of_all(override: Override) -> bool:
+    return override.key_or_group.partition(".")[0] in _SETTINGS
+
+
 def _is_setting(override: Override) -> bool:
     """Whether it makes another cell of one's own that its id does not tell from this one."""
     key = override.key_or_group
@@ -129,7 +140,7 @@ def _is_setting(override: Override) -> bool:
     if key == "sparsity":
         return override.value() not in _PATTERNS_IN_IDS
     chosen = key in CHAIN_GROUPS or (group in LEAF_GROUPS and group != key)
-    return key != "sparsity.level" and (chosen or group in _SETTINGS)
+    return key != "sparsity.level" and (chosen or _of_all(override))
 
 
 def _tables(table: Any) -> list[int]:

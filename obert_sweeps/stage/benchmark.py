@@ -73,7 +73,8 @@ def faults(row: dict[str, Any]) -> list[tuple[str, str]]:
 def none_ran(rows: list[dict[str, Any]]) -> str:
     """Why there is no speed, engine by engine."""
     reasons = [f"{row['engine']} is {word} ({why})" for row in rows for word, why in faults(row)]
-    return f"no engine could run it, so the scores are those of training: {'; '.join(reasons)}"
+    told = f"no engine could run it, so the scores are those of training: {'; '.join(reasons)}"
+    return f"{told}; with an engine, delete this stage's folder and run the same command again"
 
 
 def metrics_of(row: dict[str, Any], gpu: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     ROOT/stages/<id>/ stage.json lease.<n>.json metrics.jsonl log.txt checkpoint-<step>/ model/
                       failure.json result.json
-    ROOT/cells/<cell id>[.<settings>].seed<seed>.json    ROOT/report/    ROOT/replay/
+    ROOT/cells/<cell id>.<hash>.seed<seed>.json    ROOT/report/    ROOT/replay/
 
 A file or folder appears whole or not at all (see `place/`). `result.json` is written last and by
 the lease's holder only; its presence is success.
@@ -96,13 +96,13 @@ class Store:
         return failure if isinstance(failure, dict) else None
 
     def write_cell(self, record: dict[str, Any]) -> None:
-        """`record` needs `id` and `seed`, and is told by them and its `settings`, if it has any.
+        """`record` needs `id` and `seed`; it is told by them, its `settings` and its last stage.
 
-        A second writing replaces the first.
+        That stage tells requests apart, such as two presets'. A second writing replaces the first.
         """
         name = re.sub(r"[^A-Za-z0-9_-]+", ".", str(record["id"]))
-        if settings := record.get("settings"):
-            name += "." + hashlib.sha256(json_bytes(settings)).hexdigest()[:8]
+        made = [record.get("settings", []), record.get("stages", [])[-1:]]
+        name += "." + hashlib.sha256(json_bytes(made)).hexdigest()[:8]
         self.place.write(f"cells/{name}.seed{int(record['seed'])}.json", json_bytes(record))
 
     def cells(self) -> list[dict[str, Any]]:

@@ -104,6 +104,8 @@ def test_a_look_imports_neither_torch_nor_ray_and_leaves_nothing(verb, tmp_path)
         (["run", "-m", "table=1,2"], "multirun) is not supported"),
         (["run", "--cfg", "job", "-m"], "multirun) is not supported"),
         (["-m", "ls"], "multirun) is not supported"),
+        (["run", "--cfg", "job", "comparison=equal"], "Use comparison=as_published or"),
+        (["plan", "--cfg=job", "budget.max_epochs=-3"], "it must be above 0"),
         (["ls", "foo"], "Use key=value"),
         (["ls", "stage=x"], "stage= is for status and replay, not for ls"),
         (["launch", "cluster=slurm", "confirm=true"], "confirm= is for gc, not for launch"),

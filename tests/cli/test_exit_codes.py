@@ -10,6 +10,8 @@ import pytest
 
 from obert_sweeps.cli.door import main
 from obert_sweeps.cli.verb import run
+from obert_sweeps.plan.dag import make_plan
+from obert_sweeps.request.read import read
 from obert_sweeps.store import Store
 from obert_sweeps.sweep import Event
 
@@ -64,6 +66,16 @@ def test_status_of_a_failed_stage_exits_1(capsys, tmp_path) -> None:
     Store(str(tmp_path)).folder("abc").write_json("failure.json", {"reason": "no such column"})
     assert main(["status", "stage=ab", f"store={tmp_path}"]) == 1
     assert "no such column" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("done", "code"), [(2, 1), (3, 0)])
+def test_a_report_of_fewer_seeds_than_were_asked_for_exits_1(done, code, tmp_path) -> None:
+    request = ["cells=t5/sst2/bert_base/dense", "seeds=3", f"store={tmp_path}"]
+    planned = make_plan(read(request)).cells["t5/sst2/bert_base/dense"]
+    for stage in list(planned.finals.values())[:done]:
+        result = {"id": stage, "status": "done", "metrics": {"accuracy": 90.0}}
+        Store(str(tmp_path)).folder(stage).write_json("result.json", result)
+    assert main(["report", *request]) == code
 
 
 def test_a_run_in_which_a_stage_failed_exits_1_though_every_cell_has_its_result(

@@ -284,6 +284,8 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
         (["seeds=true"], "neither a whole number"),
         (["seeds=[true]"], "neither a whole number"),
         (["seeds=x"], "seeds=x"),
+        (["seeds=[42,7,42]"], "Use seeds=[42,7]."),
+        (["preset.seeds=[42,42]"], "Use preset.seeds=[42]."),
         (["preset.seeds=[]"], "preset.seeds=[42]"),
         (["table=1", "cluster.workers_per_stage=0"], "whole number of workers"),
         (["table=1", "cluster=inline", "cluster.workers_per_stage=2"], "Use cluster=local"),
@@ -375,6 +377,12 @@ def test_a_cell_of_the_document_that_was_changed_is_a_stand_in(
     assert (list(cell.cell.settings), cell.stand_in) == (settings, bool(settings))
 
 
+def test_a_model_scored_on_the_rows_that_it_learnt_from_is_a_stand_in() -> None:
+    said = ["cells=t5/mnli/bert_base/dense", "task=mnli", "task.hub_splits={validation:train}"]
+    (cell,) = plan("preset=paper", "seeds=1", *said).selected()
+    assert cell.stand_in and cell.cell.settings == (said[-1],)
+
+
 def test_a_change_is_one_of_the_cells_that_it_touches() -> None:
     said = "preset.stages.transfer.epochs=2"
     found = plan("preset=paper", "cells='t5/sst2/*'", "task=sst2", said, "seeds=1").selected()
@@ -382,6 +390,15 @@ def test_a_change_is_one_of_the_cells_that_it_touches() -> None:
     assert [c.cell.id for c in found if c.cell.settings] == [CHANGED]
     mine = plan("preset=paper", *OWN, "seeds=1", "preset.stages.dense.epochs=1").selected()
     assert not any(c.stand_in for c in mine)
+
+
+@pytest.mark.parametrize(
+    ("said", "seeds"),
+    [("seeds=3", [42, 43, 44]), ("preset.seeds=[42,43]", [42, 43]), ("seeds=[7,42]", [7, 42])],
+)
+def test_so_many_different_seeds(said: str, seeds: list[int]) -> None:
+    assert plan(DENSE_SST2, said).seeds == seeds
+    assert plan(DENSE_SST2, "preset.seeds=[42,43]", "seeds=4").seeds == [42, 43, 44, 45]
 
 
 def test_a_budget_in_which_the_pruning_steps_do_not_fit_is_refused() -> None:

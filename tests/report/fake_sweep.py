@@ -18,6 +18,7 @@ class FakeCellPlan:
     stages: list[str] = field(default_factory=list)
     blocked: str | None = None
     stand_in: bool = False
+    unlike: list[str] = field(default_factory=list)
     assumed: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)
     comparison: str | None = None
@@ -33,6 +34,8 @@ class FakeSweep:
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
     comparison: str = "as published"
+    said: tuple[str, ...] = ("preset=demo", "budget.max_train_rows=9")
+    gone: list[str] = field(default_factory=list)
 
     def stage(self, stage_id: str) -> dict[str, Any] | None:
         return self.stages[stage_id].as_dict() if stage_id in self.stages else None

@@ -10,6 +10,7 @@ import pytest
 from report.fake_sweep import FakeCellPlan, sweep
 
 from obert_sweeps.catalogue.cell import Cell
+from obert_sweeps.report import words
 from obert_sweeps.report.build import build
 from obert_sweeps.report.words.verdicts import SIGNS
 
@@ -24,7 +25,7 @@ def test_a_store_that_holds_the_document_reproduces_it():
     fake = sweep()
     fake.finish_as_published(SMALL)
     report = build(fake, fake)
-    keys = "cells claims inference audit cost environment neighbours".split()
+    keys = "request cells claims inference audit cost environment neighbours".split()
     assert list(report) == keys
     cells = by_id(report)
     assert len(cells) == 69
@@ -84,6 +85,20 @@ def test_seeds_that_start_from_one_dense_model_recover_that_one():
     (f1, em) = claim["evidence"]
     assert f1["measured"] == em["measured"] == [77.0, 80.0]
     assert not f1["paired"] and f1["seeds"] == [3, 1]
+
+
+def test_a_missing_seed_is_missing_on_both_sides_of_a_recovery():
+    fake = sweep()
+    dense, pruned = "t5/sst2/bert_base/dense", "t5/sst2/bert_base/obert/90"
+    for seed, accuracy in {1: 90.0, 2: 80.0, 3: 70.0}.items():
+        fake.finish(dense, seed, accuracy=accuracy)
+    fake.finish(pruned, 1, accuracy=81.0)
+    entry = by_id(build(fake, fake))[pruned]
+    assert (entry["recovery"], entry["dense"]) == (81 / 90, 90.0)  # not 81 of a mean of 80
+    fake.finish(pruned, 3, accuracy=63.0)
+    assert by_id(build(fake, fake))[pruned]["recovery"] == pytest.approx((81 + 63) / (90 + 70))
+    del fake.results[fake.cells[dense].finals[1]], fake.results[fake.cells[dense].finals[3]]
+    assert by_id(build(fake, fake))[pruned]["recovery"] == 72 / 80  # of what there is
 
 
 @pytest.mark.parametrize("stand_in", [True, False])
@@ -180,6 +195,22 @@ def test_worse_on_assumed_keys_says_so():
     assert entry["assumed"] == {"training.epochs": "no source"}
 
 
+def test_equals_share_a_rank_and_it_says_so():
+    """Six methods of a row that all predict the larger class are no six winners."""
+    fake = sweep(seeds=(1,), stand_in=True)
+    accuracies = {"obert": 88.0, "magnitude": 88.0, "platon": 87.0, "l0": 50.0, "movement": 50.0}
+    for method, accuracy in accuracies.items():
+        fake.finish(f"t5/sst2/bert_base/{method}/90", 1, accuracy=accuracy)
+    report = build(fake, fake)
+    cells = by_id(report)
+    said = {m: words.cells.rank(cells[f"t5/sst2/bert_base/{m}/90"]).split()[0] for m in accuracies}
+    expected = {"obert": "1=/5", "magnitude": "1=/5", "platon": "3/5", "l0": "4=/5"}
+    assert said == expected | {"movement": "4=/5"}
+    fake.finish("t5/sst2/bert_base/soft_movement/90", 1, accuracy=10.0)
+    best = next(c for c in build(fake, fake)["claims"] if c["id"] == "t5/sst2/best")
+    assert words.claim(best) == "not decidable, tied, on stand-ins"
+
+
 def test_only_selected_cells_are_reported_and_the_baseline_may_be_another():
     fake = sweep(seeds=(1,), stand_in=True)
     wanted, dense = "t5/stsb/bert_base/obert/90", "t5/stsb/bert_base/dense"
@@ -208,10 +239,14 @@ def test_a_cell_that_was_changed_says_so():
     changed = fake.cells["t5/sst2/bert_base/obert/90"]
     changed.cell = replace(changed.cell, settings=("method.damp=0.1",))
     changed.stand_in = True
+    changed.unlike = ["sst2 has 9 train rows, not 67,349"]
     cells = by_id(build(fake, fake))
     assert cells[changed.cell.id]["verdict"] == "stand_in"
-    assert cells[changed.cell.id]["notes"] == ["with method.damp=0.1, not as published"]
-    assert sum("not as published" in note for e in cells.values() for note in e["notes"]) == 1
+    assert cells[changed.cell.id]["notes"] == [
+        "with method.damp=0.1, not as published",
+        "not as published: sst2 has 9 train rows, not 67,349",
+    ]
+    assert sum("not as published" in note for e in cells.values() for note in e["notes"]) == 2
 
 
 def test_a_cell_of_ones_own_has_nothing_to_compare_with():
@@ -257,6 +292,22 @@ def test_mixed_environments_within_a_row_are_warned_of():
     (warning,) = environment["warnings"]
     assert warning.startswith("t5/qqp (") and "versions.torch: 2.12.0, 2.13.0" in warning
     assert "host" not in warning
+
+
+def test_results_of_other_code_are_warned_of():
+    fake = sweep(seeds=(1,))
+    fake.finish_as_published({1: 0.0})
+    stage = fake.stages[fake.cells["t5/qqp/bert_base/platon/90"].finals[1]]
+    fake.stages[stage.id] = replace(stage, notes={"method_code": "now"})
+    then = {"notes": {"method_code": "then"}}
+    recorded = fake.stage
+    fake.stage = lambda i: then if i == stage.id else recorded(i)
+    (warning,) = build(fake, fake)["environment"]["warnings"]
+    assert warning == (
+        f"the code of package.platon has changed since 1 stage of these results ran ({stage.id})"
+    )
+    then["notes"]["method_code"] = "now"
+    assert build(fake, fake)["environment"]["warnings"] == []
 
 
 def test_a_comparison_across_sparsities_is_warned_of_too():

@@ -102,6 +102,7 @@ def test_where_no_engine_runs_there_is_no_speed_and_a_remark(chain: Path) -> Non
     assert export is not None and result["status"] == "done" and result["engine"] is None
     assert result["metrics"] == export["metrics"]
     assert "absent is missing (make absent)" in result["remark"]
+    assert "delete this stage's folder and run the same command again" in result["remark"]
     assert "wrong is wrong (its logits" in result["remark"]
 
 

@@ -236,7 +236,18 @@ def test_cells(store: Store) -> None:
     store.write_cell({**record, "seed": 7})
     store.write_cell({**record, "measured": {"f1": 2.0}})
     assert sorted(r["measured"]["f1"] for r in store.cells()) == [1.0, 2.0]
-    assert (store.root / "cells" / "t1.squad.bert_base.obert.2of4-1epoch.seed42.json").is_file()
+    (file,) = (store.root / "cells").glob("t1.squad.bert_base.obert.2of4-1epoch.*.seed42.json")
+    assert file.is_file()
+
+
+def test_a_cell_of_two_presets_has_a_record_of_each(store: Store) -> None:
+    record = {"id": "t5/sst2/bert_base/dense", "seed": 42, "measured": {"accuracy": 1.0}}
+    store.write_cell(record | {"stages": ["pretrained", "small"]})
+    store.write_cell(record | {"stages": ["paper"]})
+    store.write_cell(record | {"stages": ["paper"], "settings": ["method.damp=1"]})
+    store.write_cell(record | {"stages": ["paper"], "measured": {"accuracy": 2.0}})
+    found = [(r["stages"][-1], r["measured"]["accuracy"]) for r in store.cells()]
+    assert sorted(found) == [("paper", 1.0), ("paper", 2.0), ("small", 1.0)]
 
 
 def test_an_unwritable_root_says_what_to_type(tmp_path: Path) -> None:

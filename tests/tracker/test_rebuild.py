@@ -132,9 +132,7 @@ def test_what_was_killed_and_resumed_becomes_one_whole_run(store: Path) -> None:
 def test_a_lost_row_or_another_result_is_written_anew(store: Path) -> None:
     (file,) = store.glob("wandb/*-dense/told.json")
     file.unlink()  # as after a kill, or where W&B failed in between
-    (store / "cells").joinpath("t5.sst2.bert_base.obert.90.seed3.json").write_text(
-        json.dumps(CELL | {"verdict": "reproduced"})
-    )
+    Store(str(store)).write_cell(CELL | {"verdict": "reproduced"})
     assert sync(store) == Rebuilt(written=2, there=3)
     runs = content(store)
     assert [r["summary"]["verdict"] for r in runs.values() if r["job_type"] == "cell"] == [

@@ -13,14 +13,17 @@ from ...report import words
 from ...report.build import build
 from ...report.judgement.fairness import fairness
 from ...request.read import Loaded
-from ..answer import answer, console, tell_blocked
+from ..answer import answer, console, tell_blocked, tell_gone
 from ..settings import store_of
 
 GIVEN = ("epochs", "upstream_epochs", "examples", "fisher_gradients", "cpu_seconds", "gpu_seconds")
 
 
 def main(loaded: Loaded) -> int:
-    report = build(make_plan(loaded), store_of(loaded))
+    store = store_of(loaded)
+    plan = make_plan(loaded, store)
+    tell_gone(plan)
+    report = build(plan, store)
     document = {**report["audit"], "given": fairness(report)}
     answer(loaded, document, show)
     blocked = [(c["reason"], c["id"]) for c in report["cells"] if c["verdict"] == "blocked"]

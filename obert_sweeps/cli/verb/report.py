@@ -21,7 +21,7 @@ from ..settings import store_of
 def main(loaded: Loaded) -> int:
     store = store_of(loaded)
     store.check_writable("report")
-    return conclude(loaded, make_plan(loaded), store)
+    return conclude(loaded, make_plan(loaded, store), store)
 
 
 def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
@@ -41,5 +41,10 @@ def conclude(loaded: Loaded, plan: Plan, store: Store) -> int:
             out.print(f"        {store.address}/report/report.html")
 
     answer(loaded, report, show)
-    unfinished = [c for c in report["cells"] if c["verdict"] in ("blocked", "failed", "not_run")]
-    return 1 if unfinished else 0
+    return 0 if all(map(finished, report["cells"])) else 1
+
+
+def finished(cell: Mapping[str, Any]) -> bool:
+    """Whether a cell of the report is what was asked for: with all its seeds."""
+    unfinished = cell["verdict"] in ("blocked", "failed", "not_run")
+    return not unfinished and len(cell["seeds"]) == len(cell["finals"])

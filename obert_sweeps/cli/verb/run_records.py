@@ -17,10 +17,11 @@ from ...tracker.base import Tracker
 
 @dataclass
 class CellRecords:
-    """Writes ROOT/cells/… for every complete cell of a plan, each once.
+    """Writes ROOT/cells/… for every complete cell of a plan, once, or again where it has changed.
 
-    A record is written after the tracker has seen it, so that a driver killed in between does both
-    again; deterministic run ids make the second time harmless.
+    A stage whose folder was deleted is run again, and may come out otherwise, with an engine that
+    was not there before. A record is written after the tracker has seen it, so that a driver killed
+    in between does both again; deterministic run ids make the second time harmless.
     """
 
     plan: Plan
@@ -31,7 +32,7 @@ class CellRecords:
     def __post_init__(self) -> None:
         recorded = [r for r in self.store.cells() if r.get("stages")]
         self.known = {
-            _key(r["id"], r["seed"], r["stages"][-1], r.get("settings", ())) for r in recorded
+            _key(r["id"], r["seed"], r["stages"][-1], r.get("settings", ())): r for r in recorded
         }
 
     def stage_ended(self, stage_id: str) -> None:
@@ -42,7 +43,7 @@ class CellRecords:
                     self._complete(planned, seed)
 
     def catch_up(self) -> None:
-        """Record the cells that earlier runs completed without recording them."""
+        """Record the cells that earlier runs completed without recording what they came to."""
         for planned in self.plan.selected():
             for seed, final in planned.finals.items():
                 if self.store.result(final) is not None:
@@ -50,10 +51,13 @@ class CellRecords:
 
     def _complete(self, planned: CellPlan, seed: int) -> None:
         key = _key(planned.cell.id, seed, planned.finals[seed], planned.cell.settings)
-        if key in self.known:
-            return
-        self.known.add(key)
         record, line = self._record(planned, seed)
+        known = self.known.get(key)
+        if known is not None:
+            if known.get("measured") == record["measured"]:
+                return
+            record["settings"] = known.get("settings", [])  # in whose words it is on file
+        self.known[key] = record
         self.tracker.cell(record, str(self.store.root))
         self.store.write_cell(record)
         self.say(line)
@@ -61,11 +65,8 @@ class CellRecords:
     def _record(self, planned: CellPlan, seed: int) -> tuple[dict[str, Any], str]:
         cell = planned.cell
         one = replace(planned, finals={seed: planned.finals[seed]})
-        plans = {cell.id: one}
-        if cell.baseline and cell.baseline in self.plan.cells:
-            plans[cell.baseline] = self.plan.cells[cell.baseline]
-        outcomes = {name: outcome_of(p, self.plan, self.store) for name, p in plans.items()}
-        entry = next(e for e in cell_entries(plans, outcomes) if e["id"] == cell.id)
+        outcome = outcome_of(one, self.plan, self.store)
+        (entry,) = cell_entries({cell.id: one}, {cell.id: outcome})
         values, printed = dict(entry["measured"]), dict(cell.published)
         record = {
             **{k: getattr(cell, k) for k in ("id", "table", "task", "model", "method")},
@@ -73,6 +74,7 @@ class CellRecords:
             "measured_sparsity": entry["measured_sparsity"],
             "pattern": cell.pattern,
             "settings": list(cell.settings),
+            "request": list(self.plan.said),
             "seed": seed,
             "stages": ancestors(planned.finals[seed], self.plan.stages),
             "measured": values,

@@ -7,10 +7,11 @@ from typing import Any
 
 from ...plan.cost import seconds_left
 from ...plan.dag import Plan, make_plan
+from ...plan.to_run import to_run
 from ...request.read import Loaded
 from ...schema import Stage
 from ...store import StageFolder, Store
-from ..answer import answer, typed
+from ..answer import answer, tell_gone, typed
 from ..beside import other_cells, other_stages, request_of
 from ..settings import store_of
 from .status_view import show, show_stage
@@ -25,7 +26,8 @@ def main(loaded: Loaded) -> int:
         one = one_stage(store, store.id_of(str(loaded.request.stage)))
         answer(loaded, one, show_stage)
         return 1 if one["state"] == "failed" else 0
-    plan = make_plan(loaded)
+    plan = make_plan(loaded, store)
+    tell_gone(plan)
     document = describe(plan, store)
     answer(loaded, document, show)
     bad = any(s["state"] == "failed" for s in document["stages"]) or any(
@@ -36,9 +38,10 @@ def main(loaded: Loaded) -> int:
 
 def describe(plan: Plan, store: Store) -> dict[str, Any]:
     """What `format=json` prints: counts, bytes, seconds_left, and every stage and cell."""
-    stages = [row_of(stage, store) for stage in plan.wanted()]
+    wanted = needed(plan, store)
+    stages = [row_of(stage, store) for stage in wanted]
     failed = {s["id"]: s for s in stages if s["state"] == "failed"}
-    for stage, row in zip(plan.wanted(), stages, strict=True):
+    for stage, row in zip(wanted, stages, strict=True):
         broken = [p for p in stage.parents.values() if p in failed]
         if row["state"] == "waiting" and broken:
             row |= {"state": "blocked", "reason": f"parent {broken[0]} failed"}
@@ -46,7 +49,7 @@ def describe(plan: Plan, store: Store) -> dict[str, Any]:
     by_id = {s["id"]: s for s in stages}
     cells = []
     for planned in plan.selected():
-        states = [by_id[i]["state"] for i in planned.stages]
+        states = [by_id[i]["state"] for i in planned.stages if i in by_id]
         row = {"id": planned.cell.id, "done": states.count("done"), "stages": len(states)}
         if planned.blocked:
             row |= {"state": "blocked", "reason": planned.blocked}
@@ -65,6 +68,16 @@ def describe(plan: Plan, store: Store) -> dict[str, Any]:
         "cells": cells,
         "others": others(plan, store),
     }
+
+
+def needed(plan: Plan, store: Store) -> list[Stage]:
+    """The selected cells' stages but those that will not be run, though they have no result.
+
+    What a teacher says is not asked for where its students are done, nor for those that asked it
+    themselves at each step.
+    """
+    pending = {stage.id for stage in to_run(plan.wanted(), store)}
+    return [s for s in plan.wanted() if s.id in pending or store.result(s.id) is not None]
 
 
 def others(plan: Plan, store: Store) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ...catalogue.cell import primary_metric
 from ...catalogue.tables import document_cells
 from .lineage import is_dense_model
 from .means import deviation, mean_of_known, means
-from .outcome import as_asked_for, measured_sparsity
+from .outcome import as_asked_for, finite, measured_sparsity
 from .views import PlanView, StoreView
 
 Record = Mapping[str, Any]
@@ -23,17 +23,18 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
     """One row for each cell of `records` (STORE/cells) that an own cell of the plan compares with.
 
     These are of the same task and model and share a stage with it: the model they start from. A
-    row has all recorded seeds: id, settings (of a cell, what not all the others have), method,
+    row has all recorded seeds: id, settings (what not all the others were run with), method,
     sparsity (as asked for), measured_sparsity (None where no result says it), pattern, seeds,
     measured (means), sd, recovery (share of its dense model, see `_recovery`), selected (it is of
-    this request), stage (of its last seed). Ordered by task, sparsity and score, best first.
+    this request), stage (of its last seed), last_stages (of all its seeds). Ordered by task,
+    sparsity and score, best first.
     """
     chosen = [cell for cell in plan.cells.values() if cell.selected]
     selected = {final for cell in chosen for final in cell.finals.values()}
     own: dict[tuple[str, str], set[str]] = {}  # task and model -> stages
     for cell in (cell.cell for cell in chosen if cell.cell.table == 0):
         own.setdefault((cell.task, cell.model), set()).update(plan.cells[cell.id].stages)
-    known, found = list(records), dict[Key, Group]()
+    known, found = [_as_it_came_out(r, store) for r in records], dict[Key, Group]()
     for record in known:
         if (record["task"], record["model"]) in own:
             found.setdefault(_key(record, store), {})[record["seed"]] = record
@@ -48,6 +49,12 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
         row["settings"] = [one for one in row["settings"] if one not in common]
     rows.sort(key=lambda row: (row["task"], _level(row), -_score(row)))
     return rows if len(rows) > 1 else []
+
+
+def _as_it_came_out(record: Record, store: StoreView) -> Record:
+    """Its last stage may have been run again since it was recorded."""
+    result = store.result(record["stages"][-1])
+    return record if result is None else {**record, "measured": finite(result.get("metrics"))}
 
 
 def _key(record: Record, store: StoreView) -> Key:
@@ -100,11 +107,16 @@ def _dense_score(record: Record, records: Iterable[Record], store: StoreView) ->
     if chain:
         measured = (store.result(chain[-1]) or {}).get("metrics") or {}
     else:
-        baseline = (_BASELINES.get(record["id"]), record["seed"], False)  # and as published
-        said = ((r, (r["id"], r["seed"], bool(r.get("settings")))) for r in records)
-        measured = next((r["measured"] for r, who in said if who == baseline), {})
+        # Of the same request, since another preset's dense model is another, and as published.
+        baseline = (_BASELINES.get(record["id"]), record["seed"], record.get("request"), False)
+        rows = (r for r in records if _as_in_its_row(r) == baseline)
+        measured = next((r["measured"] for r in rows), {})
     score = measured.get(metric)
     return None if score is None else float(score)
+
+
+def _as_in_its_row(record: Record) -> tuple[Any, ...]:
+    return record["id"], record["seed"], record.get("request"), bool(record.get("settings"))
 
 
 _BASELINES = {cell.id: cell.baseline for cell in document_cells() if cell.baseline}
@@ -118,7 +130,7 @@ def _row(
     measured = means(record["measured"] for record in records)
     values = {m: [v for r in records if (v := r["measured"].get(m)) is not None] for m in measured}
     return {name: last[name] for name in ("id", "task", "method", "sparsity")} | {
-        "settings": list(key[2]),
+        "settings": list(dict.fromkeys([*key[2], *last.get("request", ())])),
         "pattern": key[1],
         "measured_sparsity": mean_of_known(map(measured_sparsity, results))[0],
         "seeds": sorted(record["seed"] for record in records),
@@ -127,6 +139,7 @@ def _row(
         "recovery": recovery,
         "selected": any(record["stages"][-1] in selected for record in records),
         "stage": last["stages"][-1],
+        "last_stages": [record["stages"][-1] for record in records],
     }
 
 

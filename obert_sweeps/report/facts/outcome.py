@@ -59,10 +59,10 @@ def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
                     outcome.failures[seed] = {"stage": stage_id} | failure
                     break
             continue
-        metrics = _finite(result.get("metrics"))
+        metrics = finite(result.get("metrics"))
         diverged = result.get("status") == "not_converged"
         (outcome.diverged if diverged else outcome.values)[seed] = metrics
-        if final_values := _finite(result.get("final_metrics")):
+        if final_values := finite(result.get("final_metrics")):
             outcome.final_values[seed] = final_values
         outcome.results.append(result)
     return outcome
@@ -72,7 +72,7 @@ def _dense_score(cell: Cell, final: str, plan: PlanView, store: StoreView) -> fl
     made_of = [plan.stages[i] for i in ancestors(final, plan.stages) if i in plan.stages]
     dense = [s.id for s in made_of if is_dense_model(s.tags, s.recipe, cell.task)]
     result = store.result(dense[-1]) if dense else None
-    return _finite((result or {}).get("metrics")).get(primary_metric(cell.task))
+    return finite((result or {}).get("metrics")).get(primary_metric(cell.task))
 
 
 def measured_sparsity(result: Mapping[str, Any]) -> float | None:
@@ -86,7 +86,8 @@ def as_asked_for(share: float | None, asked: float) -> bool:
     return share is None or abs(share - asked) <= 0.0005
 
 
-def _finite(metrics: Mapping[str, Any] | None) -> dict[str, float]:
+def finite(metrics: Mapping[str, Any] | None) -> dict[str, float]:
+    """Those of a result's metrics that are numbers: what is undefined is left out."""
     return {
         name: float(value)
         for name, value in (metrics or {}).items()

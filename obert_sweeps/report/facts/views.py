@@ -19,6 +19,7 @@ class CellView(Protocol):
     stages: list[str]
     blocked: str | None  # why it cannot run
     stand_in: bool
+    unlike: list[str]  # how its rows and its model visibly differ from the document's
     assumed: dict[str, str]  # recipe key -> why no source gives it
     knobs: dict[str, Any]
     """The resolved recipe of its last stage; `earlier`, if there, those of its chain's stages
@@ -31,6 +32,8 @@ class PlanView(Protocol):
 
     stages: dict[str, Stage]
     comparison: str  # how its methods are compared, in words
+    said: tuple[str, ...]  # what the request says of all cells: its preset, a budget, …
+    gone: list[str]  # why inputs are not at hand, whose stages are taken as the store has them
 
     @property
     def cells(self) -> Mapping[str, CellView]: ...

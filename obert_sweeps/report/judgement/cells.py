@@ -14,7 +14,7 @@ from ..facts.lineage import of_own_seeds
 from ..facts.means import deviation, means
 from ..facts.outcome import CellOutcome, as_asked_for
 from ..facts.views import CellView
-from .ranks import measured_ranks, published_ranks
+from .ranks import NO_RANK, measured_ranks, published_ranks
 from .verdicts import Judgement, cell_verdict, judge, mean_interval, verdict_label
 
 CellEntry = Mapping[str, Any]  # a cell in report.json
@@ -25,10 +25,12 @@ def cell_entries(
 ) -> list[dict[str, Any]]:
     """One entry for each selected cell, in the plan's order."""
     entries = [_entry(plan, plans, outcomes) for plan in plans.values() if plan.selected]
-    ours, theirs, none = measured_ranks(plans, outcomes), published_ranks(), (None, None)
+    ranks = {"": measured_ranks(plans, outcomes), "published_": published_ranks()}
     for entry in entries:
-        entry["rank"], entry["rank_of"] = ours.get(entry["id"], none)
-        entry["published_rank"], entry["published_rank_of"] = theirs.get(entry["id"], none)
+        for whose, found in ranks.items():
+            rank = found.get(entry["id"], NO_RANK)
+            entry[f"{whose}rank"], entry[f"{whose}rank_of"] = rank.rank, rank.of
+            entry[f"{whose}rank_tied"] = rank.tied
     return entries
 
 
@@ -67,6 +69,7 @@ def _entry(
         "assumed": dict(plan.assumed),
         "reason": _reason(plan, outcome, judgements),
         "notes": _notes(plan, outcome),
+        "remarks": _remarks(outcome),
     }
     for name in ("table", "task", "model", "method", "sparsity", "pattern", "variant", "note"):
         entry[name] = getattr(cell, name)
@@ -114,7 +117,9 @@ def _recovery(
 ) -> dict[str, float | None]:
     """Shares of the own dense model on the primary metric, ours and the document's, 0..1.
 
-    `dense` is the score of ours. A cell of one's own has its dense model among its stages, if any.
+    `dense` is the score of ours, over the cell's own seeds as far as it has them: where a seed is
+    missing, the others' dense models are not its measure. A cell of one's own has its dense model
+    among its stages, if any.
     """
     cell, outcome = plan.cell, outcomes[plan.cell.id]
     metric = primary_metric(cell.task)
@@ -126,6 +131,7 @@ def _recovery(
     elif baseline in outcomes:
         dense = outcomes[baseline].of(metric)
         dense = of_own_seeds(dense, plan, plans[baseline]) if baseline in plans else dense
+        dense = {seed: dense[seed] for seed in values if seed in dense} or dense
     ours, own = (fmean(found.values()) if found else None for found in (values, dense))
     printed_dense = cell_named(cell.baseline) if cell.baseline else cell
     theirs = _share(cell.published.get(metric), printed_dense.published.get(metric))
@@ -153,10 +159,16 @@ def _reason(
     return "; ".join(lines) or None
 
 
+def _remarks(outcome: CellOutcome) -> list[str]:
+    """What must be known to read its numbers at all: such as one class predicted for all rows."""
+    return sorted({r["remark"] for r in outcome.results if r.get("remark")})
+
+
 def _notes(plan: CellView, outcome: CellOutcome) -> list[str]:
     notes = [plan.comparison] if plan.comparison else []
     if plan.cell.table and plan.cell.settings:
         notes.append(f"with {' '.join(plan.cell.settings)}, not as published")
+    notes += [f"not as published: {what}" for what in plan.unlike]
     finished = len(outcome.values) + len(outcome.diverged)
     if finished and finished < len(plan.finals):
         notes.append(f"{finished} of {len(plan.finals)} seeds are finished")
@@ -168,7 +180,7 @@ def _notes(plan: CellView, outcome: CellOutcome) -> list[str]:
     if share is not None and not as_asked_for(share, asked):
         found = f"{100 * share:.1f} % of the prunable weights are zero"
         notes.append(f"{found}; {100 * asked:g} % was asked for")
-    notes += sorted({r["remark"] for r in outcome.results if r.get("remark")})
+    notes += _remarks(outcome)
     if plan.assumed:
         notes.append("assumed, since no source says: " + ", ".join(sorted(plan.assumed)))
     return notes

@@ -23,7 +23,7 @@ def claim_entries(
     """Every claim that the selected cells bear on, with verdict held, broken or undecided.
 
     `entries` are the cells of the report. `leaning` says where the numbers point, whatever their
-    uncertainty; None where some are missing.
+    uncertainty: held, broken, or tied, on the line itself; None where some are missing.
     """
     selected = {name for name, plan in plans.items() if plan.selected}
     tables = {plans[name].cell.table for name in selected}
@@ -91,4 +91,4 @@ def _leaning(evidence: Sequence[Mapping[str, Any]]) -> str | None:
     leanings = [item["leaning"] for item in evidence]
     if not leanings or None in leanings:
         return None
-    return "broken" if "broken" in leanings else "held"
+    return next((one for one in ("broken", "tied") if one in leanings), "held")

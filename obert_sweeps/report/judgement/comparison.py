@@ -18,6 +18,12 @@ from .student import CONFIDENCE, critical_value
 from .verdicts import ROUNDING, no_band
 
 
+def _leans(excess: float) -> str:
+    if abs(excess) <= ROUNDING:
+        return "tied"
+    return "held" if excess > 0 else "broken"
+
+
 def compare(
     claim: Claim,
     left: CellMetric,
@@ -74,7 +80,7 @@ def _of_values(
         "half_width": half,
         "seeds": [len(left), len(right)],
         "paired": paired,
-        "leaning": "held" if excess > 0 else "broken",
+        "leaning": _leans(excess),
         "verdict": verdict,
         "reason": reason,
     }

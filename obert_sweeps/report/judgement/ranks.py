@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...catalogue.cell import Cell, primary_metric
 from ...catalogue.tables import document_cells
 from ..facts.outcome import CellOutcome
 from ..facts.views import CellView
 
-Ranks = dict[str, tuple[int | None, int]]
-"""Cell id -> its rank and of how many; equals share a rank, a row of one has none."""
+
+class Rank(NamedTuple):
+    """Where of how many; equals share a rank and are `tied`, a row of one has none."""
+
+    rank: int | None
+    of: int | None
+    tied: bool
+
+
+NO_RANK = Rank(None, None, False)
+Ranks = dict[str, Rank]  # by cell id
 
 
 def measured_ranks(plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]) -> Ranks:
@@ -36,13 +45,12 @@ def _ranks(scores: Iterable[tuple[Cell, float | None]]) -> Ranks:
     for cell, score in scores:
         if cell.method != "dense":
             rows.setdefault(cell.row, {})[cell.id] = score
-    return {name: (_rank(name, row), len(row)) for row in rows.values() for name in row}
+    return {name: _rank(name, row) for row in rows.values() for name in row}
 
 
-def _rank(name: str, row: Mapping[str, float | None]) -> int | None:
+def _rank(name: str, row: Mapping[str, float | None]) -> Rank:
     if len(row) < 2:
-        return None
-    own = row[name]
-    if own is None:
-        return 1 + sum(value is not None for value in row.values())
-    return 1 + sum(value is not None and value > own for value in row.values())
+        return Rank(None, len(row), False)
+    own, values = row[name], list(row.values())
+    better = sum(v is not None and (own is None or v > own) for v in values)
+    return Rank(1 + better, len(row), values.count(own) > 1)

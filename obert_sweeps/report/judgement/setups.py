@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...catalogue.cell import METHODS
 from ...catalogue.claims import Claim
+from ...catalogue.tables import document_cells
 
 Decided = tuple[str, list[dict[str, Any]]]  # held | broken | undecided, and on what
 
@@ -25,11 +27,26 @@ def decide(
         return _one_shot(claim, entries)
     if claim.methods:
         groups = [group for group in groups if group["method"] in claim.methods]
-    return {
+    verdict, evidence = {
         "tuning_free": _tuning_free,
         "tuned": _tuned,
         "no_distillation": _no_distillation,
     }[str(claim.audit)](groups)
+    # One recipe is enough to show a knob, and takes all to show that there is none.
+    of_all = "broken" if claim.audit == "tuned" else "held"
+    some = verdict == of_all and not _whole(claim, groups)
+    return ("undecided" if some else verdict), evidence
+
+
+def _whole(claim: Claim, groups: list[Any]) -> bool:
+    """Whether the groups have all pruned cells of the table, of the claim's methods if any."""
+    wanted = {
+        (cell.method, cell.task)
+        for cell in document_cells()
+        if cell.table == claim.table
+        and cell.method in (claim.methods or METHODS.keys() - {"dense"})
+    }
+    return wanted <= {(group["method"], task) for group in groups for task in group["tasks"]}
 
 
 def _no_distillation(groups: list[Any]) -> Decided:

@@ -15,6 +15,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The whole report as GitHub-flavoured Markdown, ending in a newline."""
     lines = [
         *("# Measured beside published", "", f"{words.verdicts.tally(report['cells'])}.", ""),
+        *(f"Made with `{_safe(' '.join(report['request']))}`.", ""),
         *(f"Compared {_safe(report['audit']['comparison'])}.", ""),
         *_cells(report["cells"]),
         *_neighbours(report["neighbours"]),
@@ -83,7 +84,7 @@ def _inference(found: Mapping[str, Any]) -> list[str]:
         lines += [f"### {_safe(entry['name'])}", "", f"{_safe(machine)}.", ""]
         if entry["rows"]:
             lines += _table(words.inference.HEAD, words.inference.rows(entry))
-        lines += [f"- {e['engine']} is {e['what']}: {_safe(e['reason'])}" for e in entry["absent"]]
+        lines += [f"- {_safe(line)}" for line in words.inference.absent(entry)]
         lines += [f"- {engine}: {_safe(said)}" for engine, said in flags.items()]
         lines.append("")
     if found["sizes"]:

@@ -34,6 +34,11 @@ def terminal(report: Mapping[str, Any]) -> list[RenderableType]:
         values = ", ".join(f"{task}={value}" for task, value in item["values"].items())
         line = f"audit: {item['method']} (table {item['table']}) sets {item['knob']} per task: "
         shown.append(_text(line + values, "red"))
+    remarks = [(remark, e["id"]) for e in report["cells"] for remark in e["remarks"]]
+    for remark in dict.fromkeys(text for text, _ in remarks):
+        of = ", ".join(cell for text, cell in remarks if text == remark)
+        shown.append(_text(f"{of}: {remark}", "yellow"))
+    shown.append(_text(f"made with {' '.join(report['request'])}"))
     shown.append(_text(f"compared {report['audit']['comparison']}"))
     shown.append(_cost(report["cost"]))
     shown.append(_text(words.verdicts.tally(report["cells"]) or "no cells"))
@@ -65,6 +70,8 @@ def _cells(entries: list[Any], number: int, title: str) -> Table:
         verdict = words.cells.verdict(entry)
         if entry["verdict"] in ("failed", "blocked") and entry["reason"]:
             verdict += f": {entry['reason']}"
+        elif entry["seeds"] and len(entry["seeds"]) < len(entry["finals"]):
+            verdict += f", {len(entry['seeds'])} of {len(entry['finals'])} seeds"
         table.add_row(
             _text(entry["id"]),
             _text(words.cells.measured(entry)),

@@ -25,10 +25,12 @@ def one_shot(traces: Traces) -> Figure:
     """Scores over levels pruned at once, a panel a dense model and pattern."""
     panels: list[Panel] = []
     drawn: dict[str, None] = {}
-    for (task, model, pattern, _), lines in traces.one_shot.items():
+    alike = Counter(curve[:3] for curve in traces.one_shot)
+    for curve, lines in traces.one_shot.items():
         if all(len(points) < 3 for points in lines.values()):
             continue  # the dense model and one level: no curve
         drawn |= dict.fromkeys(line.method for line in lines)
+        task, model, pattern, start = curve
         metric = metric_named(primary_metric(task)).label if task in TASKS else ""
         text = "; ".join(
             f"{f'{method_label(line.method)} {line.said}'.strip()} "
@@ -36,6 +38,8 @@ def one_shot(traces: Traces) -> Figure:
             for line, points in lines.items()
         )
         heading = f"{task_label(task)}, {model.replace('_', ' ')}, {pattern}: {metric}"
+        if alike[curve[:3]] > 1:  # another preset's, or another seed's
+            heading += f", from {start[:8]}"
         draw = partial(_draw_one_shot, lines=lines)
         panels.append(panel(f"o{len(panels)}", heading, text, draw))
     return Figure(

@@ -21,7 +21,8 @@ def by_layer(groups: Groups, traces: Traces) -> Figure:
     """The share of zeros of each matrix as a picture, a row a cell."""
     panels: list[Panel] = []
     for name, entries in groups.items():
-        pruned = [e for e in entries if e["method"] != "dense" and e["id"] in traces.layers]
+        # None are known of a cell whose chain diverged before the cell's own stage had begun.
+        pruned = [e for e in entries if e["method"] != "dense" and traces.layers.get(e["id"])]
         for model in dict.fromkeys(e["model"] for e in pruned):
             rows = {_row_name(e): traces.layers[e["id"]] for e in pruned if e["model"] == model}
             text = "; ".join(

@@ -41,15 +41,15 @@ def recovery(entry: Mapping[str, Any]) -> str:
 
 
 def rank(entry: Mapping[str, Any]) -> str:
-    """Ours of how many (the document's of how many)."""
+    """Ours of how many (the document's of how many); 1=/6 where others have the same value."""
 
-    def one(rank: int | None, of: int | None) -> str:
-        return "–" if rank is None else f"{rank}/{of}"
+    def one(whose: str) -> str:
+        rank, of, tied = (entry[f"{whose}{part}"] for part in ("rank", "rank_of", "rank_tied"))
+        return "–" if rank is None else f"{rank}{'=' if tied else ''}/{of}"
 
     if entry["rank"] is None and entry["published_rank"] is None:
         return ""
-    ours = one(entry["rank"], entry["rank_of"])
-    return f"{ours} ({one(entry['published_rank'], entry['published_rank_of'])})"
+    return f"{one('')} ({one('published_')})"
 
 
 def verdict(entry: Mapping[str, Any]) -> str:

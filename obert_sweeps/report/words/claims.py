@@ -14,7 +14,8 @@ def verdict(entry: Mapping[str, Any]) -> str:
     """✓ held, ✗ broken (under assumptions), ? not decidable, leans held; on stand-ins."""
     text = label(entry["verdict"])
     if entry["verdict"] == "undecided" and entry["leaning"]:
-        text += f", leans {entry['leaning']}"
+        tied = entry["leaning"] == "tied"
+        text += ", tied" if tied else f", leans {entry['leaning']}"
     elif entry["verdict"] == "broken" and entry["assumed"]:
         text += " (under assumptions)"
     return text + (", on stand-ins" if entry["stand_in"] else "")

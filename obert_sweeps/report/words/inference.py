@@ -57,6 +57,17 @@ def machine(entry: Mapping[str, Any]) -> str:
     )
 
 
+def absent(entry: Mapping[str, Any]) -> list[str]:
+    """Engines without figures, each with the reason, and how one that came later is measured."""
+    lines = [f"{row['engine']} was {row['what']}: {row['reason']}" for row in entry["absent"]]
+    if any(row["what"] == "missing" for row in entry["absent"]):
+        lines.append(
+            "to measure in an engine that has been installed since: delete the folder"
+            f" stages/{entry['stage']} of the store and run the same command again"
+        )
+    return lines
+
+
 def flags(entry: Mapping[str, Any]) -> dict[str, str]:
     """By engine its whole version, its licence where it is restricted, and its flags."""
     return {

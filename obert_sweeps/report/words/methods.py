@@ -51,4 +51,6 @@ def knobs(group: Mapping[str, Any]) -> str:
     text += f" (early stopping: {', '.join(stopping)})" if stopping else ""
     best = group.get("keeps_best") or []
     where = "all tasks" if len(best) == len(group["tasks"]) else ", ".join(best)
-    return text + (f"; keeps the best epoch on the development set ({where})" if best else "")
+    if not best:
+        return text
+    return f"{text}; keeps the best epoch on the development set, which is also scored ({where})"

@@ -15,7 +15,7 @@ from obert_sweeps.cli.verb import audit
 @pytest.fixture
 def ask(monkeypatch, capsys):
     def answer(fake, style="text"):
-        monkeypatch.setattr(audit, "make_plan", lambda loaded: fake)
+        monkeypatch.setattr(audit, "make_plan", lambda loaded, store: fake)
         monkeypatch.setattr(audit, "store_of", lambda loaded: fake)
         code = audit.main(SimpleNamespace(request=SimpleNamespace(store="x", format=style)))
         return code, capsys.readouterr().out

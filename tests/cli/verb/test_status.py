@@ -89,6 +89,21 @@ def test_each_state_with_its_reason(store):
     assert "1/5 cells complete; about 50 s of work left" in text
 
 
+def test_what_a_teacher_would_have_said_to_finished_students_is_not_waited_for(store):
+    """They asked it at each step (cluster.teacher_logits=each_step), or gc freed what it said."""
+    said = stage("teacher_logits", ["dense"])
+    said.recipe = {"kind": "teacher_logits"}
+    stages = [stage("dense"), said, stage("student", ["dense", "teacher_logits"])]
+    finish(store, "dense", 20.0)
+    unfinished = describe(plan_of(stages), store)
+    assert unfinished["counts"] == {"done": 1, "waiting": 2}
+    finish(store, "student", 20.0)
+    document = describe(plan_of(stages), store)
+    assert document["counts"] == {"done": 2} and not document["seconds_left"]
+    (student,) = (cell for cell in document["cells"] if cell["id"] == "t5/student")
+    assert student["state"] == "done" and "waiting" not in screen(document)
+
+
 def test_before_anything_is_finished_no_time_is_promised(store):
     document = describe(plan_of([stage("dense")]), store)
     assert document["seconds_left"] is None and "left" not in summary(document)

@@ -172,6 +172,7 @@ def test_each_seed_is_measured_against_the_dense_model_it_is_made_from():
     shared, last = fake.cells[OWN].stages
     two, three = dense_of_seed(fake, 2, 80.0), dense_of_seed(fake, 3, 70.0)
     said = {"settings": ["vary=all"]}
+    fake.finish(OWN, 1, accuracy=81.0)
     records = [
         record(OWN, 81.0, [shared, last]) | said,
         record(OWN, 72.0, [two, "b"], seed=2) | said,  # none of it is of this request
@@ -208,6 +209,48 @@ def test_what_another_preset_made_is_no_further_seed():
     ]
     rows = [(r["id"], r["seeds"]) for r in build(fake, fake, records)["neighbours"]]
     assert rows == [(OWN, [1]), (name, [1, 3])]
+
+
+def test_another_presets_dense_model_is_no_measure():
+    """Both presets' cells of the document stand in one store, with the same ids and seed."""
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    platon = "t5/sst2/bert_base/platon/90"
+    demo, paper = {"request": ["preset=demo"]}, {"request": ["preset=paper"]}
+    records = [
+        record(OWN, 80.0, [shared, last]) | demo,
+        record(DENSE, 50.0, ["other dense"], level=0.0) | paper,
+        record(DENSE, 90.0, ["the dense"], level=0.0) | demo,
+        record(platon, 45.0, [shared, "x"], level=0.9) | demo,
+        record(platon, 40.0, [shared, "y"], level=0.9) | paper,
+    ]
+    fake.stages["x"] = replace(fake.stages[last], id="x", tags={"task": "sst2", "sparsity": "90"})
+    fake.stages["y"] = replace(fake.stages["x"], id="y", identity={"recipe": {"epochs": 1}})
+    fake.stages[shared].tags["sparsity"] = "90"  # none of them is made from a dense model
+    rows = build(fake, fake, records)["neighbours"]
+    said = {tuple(r["settings"]): r["recovery"] for r in rows if r["id"] == platon}
+    assert said == {("preset=demo",): 45 / 90, ("preset=paper",): 40 / 50}
+
+
+def test_a_last_stage_that_was_run_again_counts_as_it_came_out_then():
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    records = [record(OWN, 1.0, [shared, last]), record("t0/sst2/bert_base/x/60", 2.0, [shared])]
+    rows = {r["id"]: r["measured"] for r in build(fake, fake, records)["neighbours"]}
+    assert rows[OWN] == {"accuracy": 80.0}  # as its result says
+
+
+def test_rows_of_another_machine_are_warned_of():
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    fake.results["x"] = fake.results[last] | {"environment": {"host": "b", "gpu": "H100"}}
+    fake.results[last]["environment"] = {"host": "a", "gpu": "A100"}
+    other = record("t0/sst2/bert_base/obert/60", 85.0, [shared, "x"])
+    report = build(fake, fake, [record(OWN, 80.0, [shared, last]), other])
+    assert report["environment"]["warnings"] == [
+        "what stands beside one's own cells on sst2 mixes gpu: A100, H100"
+    ]
+    assert build(fake, fake, [other])["environment"]["warnings"] == []
 
 
 def test_a_row_has_the_deviation_over_its_seeds():

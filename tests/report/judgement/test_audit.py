@@ -6,6 +6,7 @@ import copy
 
 from report.fake_sweep import sweep
 
+from obert_sweeps.report import words
 from obert_sweeps.report.build import build
 from obert_sweeps.report.judgement.audit import audit
 
@@ -105,6 +106,14 @@ def test_early_stopping_is_named_apart():
     assert [knob["knob"] for knob in obert["early_stopping"]] == ["training.patience"]
 
 
+def test_the_best_epoch_is_told_as_chosen_on_what_is_scored():
+    fake = sweep()
+    for task in ("mrpc", "sst2"):
+        set_knob(fake, f"t5/{task}/bert_base/obert/90", "training", "keep", "best")
+    told = words.methods.knobs(group(audit(fake.cells.values()), 5, "obert"))
+    assert "keeps the best epoch on the development set, which is also scored (" in told
+
+
 def test_distillation_in_table_5_breaks_its_claim():
     fake = sweep()
     for task in ("mrpc", "cola"):
@@ -125,6 +134,7 @@ def test_blocked_cells_have_no_recipe_and_one_task_decides_nothing():
     assert [g["tasks"] for g in report["audit"]["methods"]] == [["sst2"]]
     claims = {claim["id"]: claim["verdict"] for claim in report["claims"]}
     assert claims["t5/no-tuning"] == claims["t5/platon-is-tuned"] == "undecided"
+    assert claims["t5/no-distillation"] == "undecided"  # of all tasks and methods, not of some
 
 
 def test_that_a_competitor_is_tuned_is_a_claim_too():
@@ -134,6 +144,11 @@ def test_that_a_competitor_is_tuned_is_a_claim_too():
 
     fake = sweep()
     assert verdict(fake) == "broken"  # equal recipes
+    for plan in fake.cells.values():
+        plan.selected = plan.cell.task in ("sst2", "cola")
+    assert verdict(fake) == "undecided"  # of two tasks of seven
+    for plan in fake.cells.values():
+        plan.selected = True
     set_knob(fake, "t5/mrpc/bert_base/platon/90", "method", "beta2", 0.95)
     assert verdict(fake) == "held"
 

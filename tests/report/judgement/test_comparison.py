@@ -38,7 +38,7 @@ def test_only_shared_seeds_count_when_paired():
 
 
 def test_one_seed_each_decides_nothing_but_leans():
-    for ours, leaning in ((83.0, "held"), (80.5, "held"), (77.0, "broken")):
+    for ours, leaning in ((83.0, "held"), (80.5, "held"), (77.0, "broken"), (80.0, "tied")):
         found = against({1: ours}, {1: 80.0})
         assert (found["verdict"], found["leaning"]) == ("undecided", leaning)
         assert found["half_width"] is None and "one seed" in found["reason"]

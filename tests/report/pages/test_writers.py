@@ -194,6 +194,20 @@ def test_the_screen_shows_cells_claims_and_cpu_seconds(report):
     assert "1 blocked" in text
 
 
+def test_the_screen_says_what_a_number_lacks():
+    """One of three seeds, or a model that says the same of all rows: the number looks whole."""
+    fake, name = sweep(stand_in=True), "t5/mrpc/bert_base/obert/90"
+    fake.finish(name, 1, accuracy=68.0, f1=81.0)["remark"] = "one class is predicted for all rows"
+    for plan in fake.cells.values():
+        plan.selected = plan.cell.id == name
+    console = Console(width=170, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    for part in terminal(build(fake, fake)):
+        console.print(part)
+    text = console.export_text()
+    assert "stand-in, 1 of 3 seeds" in text
+    assert f"{name}: one class is predicted for all rows" in text
+
+
 def test_every_writer_says_how_methods_were_compared():
     fake, said = sweep(seeds=(1,)), "at equal budget: 3 epochs on the task"
     fake.finish_as_published({1: 0.0})
@@ -204,10 +218,16 @@ def test_every_writer_says_how_methods_were_compared():
     console = Console(width=170, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     for part in terminal(found):
         console.print(part)
-    assert f"compared {said}" in console.export_text()
+    text, page = console.export_text(), "".join(read(html(found)).text)
+    request = (
+        "preset=demo budget.max_train_rows=9"  # nothing else says what rows and models these are
+    )
+    assert f"made with {request}" in text and f"Made with `{request}`." in markdown(found)
+    assert f"Made with {request}; compared {said}." in page
+    assert f"compared {said}" in text
     assert f"Compared {said}." in markdown(found)
     pruned = [plan for plan in fake.cells.values() if plan.cell.method != "dense"]
-    assert "".join(read(html(found)).text).count(said) == len(pruned)  # beside each of them
+    assert page.count(said) == 1 + len(pruned)  # beside each of them too
     assert found["audit"]["comparison"] == said
 
 

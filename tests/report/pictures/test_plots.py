@@ -34,6 +34,7 @@ def drawn(report):
                 "layer.1.query": 0.9,
                 "pool": 0.8,
             },
+            "t5/sst2/bert_base/l0/90": {},  # the stage it starts from diverged
         },
         one_shot={
             ("sst2", "bert_base", "unstructured", "x"): {
@@ -55,6 +56,21 @@ def test_there_is_a_figure_for_each_question(drawn):
     assert [len(drawn[n].panels) for n in ("recovery", "one-shot", "by-layer", "scores")] == [
         5, 1, 1, 1,
     ]  # fmt: skip
+
+
+def test_curves_of_two_dense_models_are_told_apart(report):
+    """Such as two presets' in one store."""
+    points = {Setting("obert"): {0.0: 92.0, 0.5: 91.0, 0.8: 70.0}}
+    curves = {("sst2", "bert_base", "2of4", start): points for start in ("demo's", "small's")}
+    one = ("qnli", "bert_base", "2of4", "x")
+    drawn = {f.id: f for f in figures(report, Traces(one_shot=curves | {one: points}))}
+    titles = [p.title.partition("2of4: ")[2] for p in drawn["one-shot"].panels]
+    assert titles == ["Acc, from demo's", "Acc, from small's", "Acc"]
+
+
+def test_a_cell_without_a_model_has_no_row_of_layers(drawn):
+    (layers,) = drawn["by-layer"].panels
+    assert "PLATON" in layers.svg and "l0 reg" not in layers.svg
 
 
 def test_a_curve_needs_more_than_one_level(report):
