@@ -208,7 +208,7 @@ def test_equals_share_a_rank_and_it_says_so():
     assert said == expected | {"movement": "4=/5"}
     fake.finish("t5/sst2/bert_base/soft_movement/90", 1, accuracy=10.0)
     best = next(c for c in build(fake, fake)["claims"] if c["id"] == "t5/sst2/best")
-    assert words.claim(best) == "not decidable, tied, on stand-ins"
+    assert words.claims.verdict(best) == "not decidable, tied, on stand-ins"
 
 
 def test_only_selected_cells_are_reported_and_the_baseline_may_be_another():
