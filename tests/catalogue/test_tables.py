@@ -109,6 +109,7 @@ def test_each_cell_is_consistent():
         ("t3/squad/mobilebert/obert/50", "compound_mobilebert", "kd_t5_5"),
         ("t4/sst2/bert_base/dense", "dense", "none"),
         ("t4/sst2/bert_base/lottery/90", "lottery", "none"),
+        ("t4/sst2/bert_base/prune_ofa/90", "prune_ofa", "kd_t2"),
         ("t4/sst2/bert_base/obert/90", "upstream_transfer", "kd_t5_5"),
         ("t5/sst2/bert_base/obert/90", "upstream_transfer_early_stop", "none"),
         ("t5/sst2/bert_base/magnitude/90", "gradual_magnitude", "none"),
@@ -180,6 +181,49 @@ TASK_OF = {
 FIRST_CHOICE = {"squad": ["f1", "em"], "mnli": ["accuracy", "accuracy_mm"]}
 METRIC_OF = {"Acc": "accuracy", "Accuracy": "accuracy", "F1": "f1", "Mcc": "mcc", "EM": "em"}
 METRIC_OF |= {"Pear": "pearson", "Spear": "spearman", "m": "accuracy", "mm": "accuracy_mm"}
+
+
+UNDER = {"Magnitude": "magnitude", "Prune OFA": "prune_ofa", "LT-BERT": "lottery", "l0": "l0"}
+UNDER |= {"Movement": "movement", "Soft-movement": "soft_movement", "PLATON": "platon"}
+UNDER |= dict.fromkeys(("oBERT", "oBERT + 1 epoch", "GPU speedup"), "obert")
+UNDER |= dict.fromkeys(("BERT-Base", "BERT-Large"), "dense")
+IN_FULL = {"matched": "accuracy", "mismatched": "accuracy_mm"}
+IN_FULL |= {"Pearson": "pearson", "Spearman": "spearman"}
+THIRD = {"BERT-Large dense": "bert_large/dense", "oBERT-Large": "bert_large/obert/95"}
+THIRD |= {"oBERT-MobileBERT": "mobilebert/obert/50"}
+SIZE = {"F1": "f1", "File size": "file_mb", "Compression": "compression"}
+SIZE |= {"Throughput": "throughput", "Speedup": "speedup"}
+
+
+def test_heads_and_labels_say_what_stands_under_and_beside_them():
+    for layout in layouts():
+        for label, *row in layout.rows:
+            places = [(h, s) for h, s in zip(layout.head[1:], row, strict=True) if s.cell]
+            if layout.table == 3:
+                assert [(SIZE[h],) for h, _ in places] == [s.metrics for _, s in places]
+                assert {s.cell for _, s in places} == {f"t3/squad/{THIRD[label.text]}"}
+                continue
+            task, _, said = label.text.partition(" ")
+            metrics = tuple((METRIC_OF | IN_FULL)[word] for word in re.split("[,/ ]+", said))
+            (percent,) = {s.text for s in row if s.text} or {""}
+            for head, slot in places:
+                cell = cell_named(slot.cell)
+                assert (cell.task, cell.method) == (TASK_OF[task], UNDER[head])
+                assert slot.metrics == (("gpu_speedup",) if head == "GPU speedup" else metrics)
+                assert cell.variant in (None, percent.rstrip("%") or cell.variant)
+                assert ("1epoch" in str(cell.variant)) == ("epoch" in head)
+
+
+def test_how_sure_the_printed_numbers_are():
+    """Means of four seeds or two runs, as the papers say; two numbers were read off a figure."""
+    means = {c.id: c.runs for c in document_cells() if c.runs > 1}
+    four = [f"t4/{t}/bert_base/obert/90" for t in ("sst2", "qnli")]
+    four += [f"t5/{t}/bert_base/obert/90" for t in TASKS if t != "squad"]
+    two = [f"t4/{t}/bert_base/prune_ofa/90" for t in ("sst2", "qnli")]
+    two += [f"t2/squad/bert_large/prune_ofa/{level}" for level in (90, 95)]
+    assert means == dict.fromkeys(four, 4) | dict.fromkeys(two, 2)
+    read_off = {c.id: c.reading_error for c in document_cells() if c.reading_error}
+    assert read_off == {f"t4/{t}/bert_base/lottery/90": 2.5 for t in ("sst2", "qnli")}
 
 
 def numbers(text: str) -> list[float | None]:

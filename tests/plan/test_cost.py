@@ -1,13 +1,102 @@
-"""What is expected of stages to come, from what finished ones took."""
+"""What is expected of stages to come: counted by hand, and from what finished ones took."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from obert_sweeps.plan.cost import START_SECONDS, Measured
-from obert_sweeps.schema import Stage
+from obert_sweeps.plan.cost import (
+    CPU_FLOPS,
+    EXPORT_SECONDS,
+    GPU_FLOPS,
+    START_SECONDS,
+    Measured,
+    estimate,
+    estimate_logits,
+)
+from obert_sweeps.schema import Benchmark, LearningRatePiece, PruningTimes, Stage, Training
+
+# Weights of a layer: 4 * 4² for attention, 2 * 4 * 8 for the feed-forward part; so 256 in two.
+CONFIG = {"num_hidden_layers": 2, "hidden_size": 4, "intermediate_size": 8, "vocab_size": 10}
+CONFIG |= {"max_position_embeddings": 6}
+FILE = 4 * (256 + (10 + 6) * 4)  # bytes, embeddings included
+ROWS = {"train": 100, "validation": 30}
+TOY = {"name": "toy", "max_length": 20, "num_labels": 3}  # ten tokens a row
+STEPS = PruningTimes(0.0, 1.0, 0.5)  # three pruning steps
+
+
+def training(name: str = "toy", method: dict[str, Any] | None = None, **more: Any) -> Any:
+    line = [LearningRatePiece(2.0, 1e-4, 0.0)]
+    said = Training(epochs=2.0, batch_size=8, learning_rate=line, evaluate_every=0.5)
+    return {
+        "kind": "train",
+        "task": {**TOY, "name": name},
+        "method": method or {},
+        "training": asdict(replace(said, **more)),
+    }
+
+
+def flops(recipe: Any, teacher: bool = False) -> float:
+    return estimate(recipe, ROWS, CONFIG, teacher, gpu=False)["flops"]
+
+
+def test_training_is_counted_by_its_tokens() -> None:
+    plain = 6 * 256 * 10 * 100 * 2 + 2 * 256 * 10 * 30 * 4  # two epochs, four evaluations
+    assert flops(training()) == plain
+    assert flops(training(), teacher=True) == plain + 2 * 256 * 10 * 100 * 2
+    assert flops(training(keep_layers=1)) == plain / 2
+    assert flops(training("mlm")) == plain / 256 * (256 + 10 * 4)  # and the decoder's
+    capped = training(max_train_rows=50, max_eval_rows=15)
+    assert flops(capped) == plain / 2
+    assert flops(training(max_train_rows=500, max_eval_rows=500)) == plain
+    assert flops(training(epochs=0.0)) == 2 * 256 * 10 * 30  # scored once
+
+
+def test_each_pruning_step_takes_its_gradients() -> None:
+    fisher = {"num_grads": 5, "grad_batch_size": 2}
+
+    def rows(method: dict[str, Any], **more: Any) -> float:
+        return (flops(training(method=method, **more)) - flops(training())) / (6 * 256 * 10)
+
+    assert rows(fisher, pruning=STEPS) == 3 * 5 * 2
+    assert rows(fisher, pruning=PruningTimes(0.0, 0.0)) == 5 * 2
+    assert rows({**fisher, "num_recomputations": 4}, pruning=STEPS) == 4 * 3 * 5 * 2
+    assert rows(fisher) == rows({}, pruning=STEPS) == 0
+
+
+def test_time_is_the_device_s_and_shared_by_workers() -> None:
+    recipe = training()
+    cpu, gpu = (estimate(recipe, ROWS, CONFIG, False, gpu, workers=4) for gpu in (False, True))
+    all_of_it = flops(recipe)
+    assert cpu["seconds"] == START_SECONDS + all_of_it / CPU_FLOPS / 4
+    assert gpu["seconds"] == START_SECONDS + all_of_it / GPU_FLOPS / 4
+    assert gpu["gpu_hours"] == all_of_it / GPU_FLOPS / 3600  # of all workers together
+    assert cpu["disk_bytes"] == gpu["disk_bytes"] == FILE
+
+
+def test_logits_are_one_pass_over_the_rows_asked_for() -> None:
+    def asked(task: dict[str, Any]) -> dict[str, float]:
+        recipe = {"kind": "teacher_logits", "task": task, "logits": {"max_train_rows": 40}}
+        return estimate_logits(recipe, ROWS, CONFIG, gpu=False)
+
+    assert asked(TOY)["flops"] == 2 * 256 * 10 * 40
+    assert asked(TOY)["disk_bytes"] == 4 * 3 * 40
+    assert asked({**TOY, "name": "squad"})["disk_bytes"] == 4 * (2 * 20) * 40  # start and end
+
+
+def test_exports_write_a_file_and_benchmarks_time_every_engine() -> None:
+    export = estimate({"kind": "export", "task": TOY}, ROWS, CONFIG, False, True)
+    nothing = {"flops": 0.0, "gpu_hours": 0.0}
+    assert export == nothing | {"seconds": EXPORT_SECONDS, "disk_bytes": FILE}
+    measured = asdict(Benchmark([{}, {}, {}], shapes=[[2, 8], [1, 8]], warmup=1, repeats=2))
+    recipe = {"kind": "benchmark", "task": TOY, "benchmark": measured}
+    timed = 2 * 3 * (2 * 8 + 1 * 8)  # dense and compressed, thrice
+    expected = 2 * 256 * (30 * 10 + timed) * 3
+    found = estimate(recipe, ROWS, CONFIG, False, True)
+    assert found["flops"] == expected and found["disk_bytes"] == 0
+    assert found["seconds"] == EXPORT_SECONDS + expected / CPU_FLOPS  # never on a GPU's time
 
 
 def stage(task: str, flops: float, model: str = "bert_base", **more: Any) -> Stage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from obert_sweeps.schema import RequestError, Stage
-from obert_sweeps.sweep.demand import check_demand
+from obert_sweeps.sweep.demand import check_demand, most_at_once
 
 NODES = [{"CPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}]
 
@@ -34,3 +34,17 @@ def test_what_never_fits_is_refused_with_what_to_type(
 
 def test_what_fits_is_let_through() -> None:
     check_demand([*asking(cpu=4, gpu=0.5), *asking(cpu=2, workers=3)], NODES)
+
+
+@pytest.mark.parametrize(
+    ("stages", "most"),
+    [
+        (asking(cpu=1), 6),
+        (asking(cpu=1, workers=2), 3),
+        (asking(cpu=1, gpu=0.5), 2),
+        ([*asking(cpu=4), *asking(cpu=2)], 3),
+        (asking(cpu=8), 1),
+    ],
+)
+def test_as_many_run_at_once_as_those_that_ask_for_least(stages: list[Stage], most: int) -> None:
+    assert most_at_once(stages, NODES) == most

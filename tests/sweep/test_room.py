@@ -107,6 +107,18 @@ def test_what_waits_is_bounded_and_what_ends_is_given_back() -> None:
     assert room.gate()(stages[3])
 
 
+def test_who_may_wait_beside_one_that_waits_already() -> None:
+    order = ["urgent", "holder", "waits", "later"]
+    room = Room([{"CPU": 4.0, "GPU": 1.0, "DISK": 1.0}], 1, order.index)
+    room.take(stage("holder", cpu=4.0, gpu=1.0, disk=1.0))
+    room.take(stage("waits", cpu=2.0, gpu=1.0))
+    assert room.gate()(stage("urgent", cpu=4.0)), "it goes before what waits"
+    assert not room.gate()(stage("later", cpu=4.0)), "it would take what that waits for"
+    assert room.gate()(stage("later", disk=1.0)), "it wants nothing of it"
+    room.give_back("waits")  # ended without ever having found its room
+    assert room.gate()(stage("later", cpu=4.0))
+
+
 def test_all_workers_of_a_stage_count() -> None:
     room = Room(NODES, 0, lambda name: name)
     assert room.gate()(stage("a", workers=8, gpu=1.0))
