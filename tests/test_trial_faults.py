@@ -18,7 +18,7 @@ from obert_sweeps.method.base import Method
 from obert_sweeps.method.magnitude import Magnitude
 from obert_sweeps.model.bert import Bert
 from obert_sweeps.schema import Interrupted, RequestError, StageError
-from obert_sweeps.store import Store
+from obert_sweeps.store import Lease, Store
 from obert_sweeps.task.base import Task
 from obert_sweeps.train.start import training_of
 from obert_sweeps.trial import run_stage
@@ -165,6 +165,23 @@ def test_a_stage_in_other_hands_is_held(tmp_path: Path) -> None:
         outcome = run_stage(stage("dense"), runtime(tmp_path))
     assert outcome["status"] == "held" and "another" in outcome["reason"]
     assert run_stage(stage("dense"), runtime(tmp_path))["status"] == "done"
+
+
+def test_what_another_finished_while_it_was_waited_for_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, take = Store(str(tmp_path)).folder("dense"), Lease.__enter__
+    theirs = {"id": "dense", "status": "done", "metrics": {"by": "another driver"}}
+
+    def late(lease: Lease) -> Lease:
+        with folder.new_folder("model") as part:
+            (part / "weights").write_text("theirs")
+        folder.write_json("result.json", theirs)
+        return take(lease)
+
+    monkeypatch.setattr(Lease, "__enter__", late)
+    assert run_stage(stage("dense"), runtime(tmp_path))["status"] == "done"
+    assert folder.result() == theirs
 
 
 def test_an_interruption_is_passed_on_and_told_to_the_tracker(tmp_path: Path) -> None:

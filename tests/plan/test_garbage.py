@@ -211,6 +211,14 @@ def test_a_teacher_is_asked_only_where_a_student_is_to_be_run(store: Store) -> N
     assert to_run([teacher, logits, student, new], store) == [logits, new]
 
 
+def test_what_a_freed_model_was_made_from_is_made_again_too(store: Store) -> None:
+    chain = [make(store, "top"), make(store, "mid", "top"), make(store, "aside")]
+    for name in ("top", "mid", "aside"):
+        store.folder(name).free_folder("model")
+    new = Stage("new", "new seed 1", {}, 1, {"start": "mid"})
+    assert to_run([*chain, new], store) == [*chain[:2], new]
+
+
 def test_a_request_that_has_nothing_in_the_store_is_told_so_first(
     store: Store, monkeypatch, capsys
 ) -> None:

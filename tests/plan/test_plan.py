@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from obert_sweeps.identity import digest, hashed_part
 from obert_sweeps.plan.cost import encoder_weights
 from obert_sweeps.plan.dag import Plan, make_plan
+from obert_sweeps.plan.inputs import Digests, Inputs
 from obert_sweeps.request.read import read
 from obert_sweeps.request.selection import select
 from obert_sweeps.schema import RequestError
@@ -47,6 +53,20 @@ def test_a_cell_needs_exactly_what_its_last_stages_descend_from(paper: Plan) -> 
             needed.add(stage.id)
             waiting += stage.parents.values()
         assert needed == set(planned.stages)
+
+
+def test_a_cell_is_made_of_its_own_model_task_seed_and_sparsity(paper: Plan) -> None:
+    for planned in paper.selected():
+        cell, pruned = planned.cell, set()
+        assert all(paper.stages[last].seed == seed for seed, last in planned.finals.items())
+        waiting = list(planned.finals.values())
+        while waiting:
+            stage = paper.stages[waiting.pop()]
+            assert stage.recipe["model"]["name"] == cell.model
+            assert stage.recipe["task"]["name"] in (cell.task, "mlm")
+            pruned.add(tuple(stage.recipe.get("sparsity", {}).values()))
+            waiting += [i for role, i in stage.parents.items() if role != "against"]
+        assert pruned - {(), ("dense", 0.0)} == {(cell.pattern, cell.sparsity)} - {("dense", 0.0)}
 
 
 def test_tables_4_and_5_share_a_dense_stage_and_tables_2_and_3_do_not(paper: Plan) -> None:
@@ -104,6 +124,8 @@ def test_how_teachers_are_asked_is_one_of_two_words() -> None:
 
 def test_seeds_vary_results_and_neither_teachers_nor_upstream(paper: Plan) -> None:
     assert paper.seeds == [42, 3407, 54321]
+    assert plan("preset=paper", DENSE_SST2, "seeds=2").seeds == [42, 3407]
+    assert plan("preset=paper", DENSE_SST2, "seeds=5").seeds == [42, 3407, 54321, 43, 44]
     one = paper.cells["t4/sst2/bert_base/obert/90"]
     roles = Counter(paper.stages[i].tags["role"] for i in one.stages)
     once = ("upstream_dense", "upstream", "dense", "teacher_logits")
@@ -184,10 +206,11 @@ def test_own_cells_are_told_apart_by_what_was_said_of_them() -> None:
 
     plain = settings("schedule=oneshot", "store=elsewhere", "tracker=none", "seeds=2")
     assert plain == settings("cluster=inline", "schedule=oneshot") == ("schedule=oneshot",)
-    words = ["comparison=equal_budget", "distill=kd_t2", "budget.max_epochs=2", "preset=small"]
     assert "sparsity=block4" in settings("sparsity=block4", "schedule=oneshot")  # as its id is
-    others = {settings("schedule=gradual", word) for word in words}
-    assert len(others | {plain, settings("schedule=gradual")}) == 6
+    words = ["base_seed=7", "budget.max_epochs=2", "comparison=equal_budget", "data_root=elsewhere"]
+    words += ["distill=kd_t2", "method.scope=tensor", "preset=small", "schedule=gradual"]
+    words += ["task.max_length=64", "vary=all"]
+    assert settings(*words) == tuple(words)
 
 
 def test_own_cells_that_differ_in_the_pattern_alone_are_told_apart() -> None:
@@ -356,6 +379,47 @@ def test_a_budget_shortens_in_proportion_and_makes_a_stand_in() -> None:
     assert not any(c.stand_in for c in plan("preset=paper", "cells=*/dense").selected())
 
 
+def test_a_budget_caps_rows_and_gradients_and_raises_none() -> None:
+    said = ["preset.stages.gradual.max_train_rows=40", "preset.stages.gradual.max_eval_rows=8"]
+
+    def pruned(train: int, evaluated: int, gradients: int) -> tuple[dict, dict, dict]:
+        budget = {"train_rows": train, "eval_rows": evaluated, "fisher_gradients": gradients}
+        words = [f"budget.max_{key}={value}" for key, value in budget.items()]
+        cell = "t2/squad/bert_large/obert/90"
+        planned = plan("preset=demo", f"cells={cell}", *said, *words)
+        stage = planned.stages[planned.cells[cell].finals[42]]
+        logits = planned.stages[stage.parents["logits"]].recipe["logits"]
+        return stage.recipe["training"], stage.recipe["method"], logits
+
+    training, method, logits = pruned(30, 5, 16)
+    assert (training["max_train_rows"], training["max_eval_rows"]) == (30, 5)
+    assert method["num_grads"] == 16
+    assert logits == {"precision": training["precision"], "max_train_rows": 30}
+    training, method, _ = pruned(50, 9, 1000)
+    assert (training["max_train_rows"], training["max_eval_rows"]) == (40, 8)
+    assert method["num_grads"] == 64  # the preset's
+
+
+def test_a_distillation_of_no_hardness_is_none() -> None:
+    own = [*OWN[:-1], "schedule=gradual", "distill=kd_t2"]
+    (cell,) = plan(*own, "distill.hardness=0").selected()
+    assert cell.knobs["training"]["distill"] is None
+    assert cell.finals == plan(*own[:-1]).selected()[0].finals
+
+
+def test_what_a_preset_names_goes_first_with_all_it_needs() -> None:
+    planned = plan("cells=['t1/*/magnitude/*','t5/sst2/*/magnitude/*']")
+    (one,) = (c for c in planned.selected() if c.cell.table == 1)
+    assert planned.first == set(one.stages) < {s.id for s in planned.wanted()}
+
+
+def test_a_dense_model_is_planned_to_compare_with_and_not_run() -> None:
+    planned = plan("cells=t5/sst2/bert_base/magnitude/90", "seeds=[42,7]")
+    dense = planned.cells["t5/sst2/bert_base/dense"]
+    assert not dense.selected and set(dense.finals) == {42, 7}
+    assert not {s.id for s in planned.wanted()} & set(dense.finals.values())
+
+
 CHANGED = "t5/sst2/bert_base/obert/90"
 
 
@@ -460,9 +524,6 @@ def test_encoder_weights_are_the_published_counts() -> None:
 
 
 def test_a_copy_of_the_data_is_the_same_input_and_a_changed_row_is_not(tmp_path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     def stage(folder: str, sentence: str) -> str:
         columns = {"sentence": [sentence] * 40, "label": [0, 1] * 20}
         (tmp_path / folder / "sst2").mkdir(parents=True)
@@ -477,14 +538,9 @@ def test_a_copy_of_the_data_is_the_same_input_and_a_changed_row_is_not(tmp_path)
 
 
 def test_each_text_of_a_corpus_counts(tmp_path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from obert_sweeps.plan.inputs import Inputs
-
-    def fingerprint() -> object:
+    def fingerprint(column: str = "sentence") -> object:
         parts = [
-            {"data": d, "folder": str(tmp_path / d), "text_columns": ["sentence"]}
+            {"data": d, "folder": str(tmp_path / d), "text_columns": [column]}
             for d in ("sst2", "cola")
         ]
         task = {"name": "mlm", "source": "folder", "folder": str(tmp_path), "corpus": parts}
@@ -498,8 +554,45 @@ def test_each_text_of_a_corpus_counts(tmp_path) -> None:
     write("sst2", "one")
     write("cola", "two")
     before = fingerprint()
+    assert fingerprint("label") != before
     write("sst2", "three")
     assert fingerprint() != before
+
+
+def test_a_copy_of_a_checkpoint_is_the_same_start_and_other_weights_are_not(tmp_path) -> None:
+    def start(folder: str, weight: float) -> object:
+        path = tmp_path / folder
+        path.mkdir()
+        sizes = ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
+        config = {"model_type": "bert", **dict.fromkeys(sizes, 1)}
+        (path / "config.json").write_text(json.dumps(config))
+        (path / "vocab.txt").write_text("[PAD]")
+        save_file({"w": np.full(3, weight)}, path / "model.safetensors")
+        return Inputs().weights_of({"name": "bert_base", "path": str(path)})["fingerprint"]
+
+    one = start("here", 1.0)
+    assert start("there", 1.0) == one
+    assert start("other", 2.0) != one  # of the same size
+
+
+def test_weights_that_are_drawn_are_told_apart_by_their_shape() -> None:
+    model = {"name": "bert_base", "from_config": True}
+    wide, narrow = (
+        Inputs().weights_of({**model, "config": {"hidden_size": size}})["fingerprint"]
+        for size in (64, 32)
+    )
+    assert wide != narrow
+
+
+def test_a_file_that_was_written_again_is_read_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "rows"
+    found = []
+    for content, time in ((b"one", 1), (b"two", 2)):
+        file.write_bytes(content)
+        os.utime(file, (time, time))
+        found.append(Digests().of(file))
+    assert found == [hashlib.sha256(content).hexdigest() for content in (b"one", b"two")]
 
 
 def test_ids_do_not_change_by_accident() -> None:

@@ -13,6 +13,7 @@ LARGE, LARGE_DENSE = "t3/squad/bert_large/obert/95", "t3/squad/bert_large/dense"
 MOBILE = "t3/squad/mobilebert/obert/50"
 OWN = ["table=0", "task=squad", "model=bert_large", "method=obert", "sparsity=block4"]
 OWN += ["sparsity.level=0.9", "schedule=compound_large", "distill=none"]
+CLUSTER = ["cluster.gpus_per_stage=0.5", "cluster.cpus_per_stage=3"]
 BENCHMARK = "preset.stages.benchmark.benchmark"
 
 
@@ -25,18 +26,22 @@ def final(planned: Plan, cell: str) -> Stage:
 
 
 def test_two_of_four_is_timed_where_a_stage_has_a_gpu_and_not_elsewhere() -> None:
-    without, there = (plan("table=1", f"cluster.gpus_per_stage={gpus}") for gpus in (0, 1))
+    without, there = (
+        plan("table=1", f"cluster.gpus_per_stage={gpus}", "seeds=[42,7]") for gpus in (0, 1)
+    )
     assert not [s for s in without.stages.values() if s.recipe["kind"] == "benchmark"]
     timed = final(there, PRUNED)
     assert timed.recipe["kind"] == "benchmark" and timed.recipe["benchmark"]["gpu"] is True
     assert timed.resources["gpu"] == 1
-    dense = there.cells["t1/squad/bert_base/dense"].finals[42]
-    assert timed.parents == {"start": final(without, PRUNED).id, "against": dense}
+    dense = there.cells["t1/squad/bert_base/dense"].finals
+    assert timed.parents == {"start": final(without, PRUNED).id, "against": dense[42]}
+    other = there.stages[there.cells[PRUNED].finals[7]]
+    assert other.parents["against"] == dense[7]  # of its own seed
     assert {engine["name"] for engine in timed.recipe["benchmark"]["engines"]} == {"torch-2of4"}
 
 
 def test_mobilebert_is_compared_with_bert_larges_export() -> None:
-    planned = plan("table=3", "preset=paper", "seeds=1")
+    planned = plan("table=3", "preset=paper", "seeds=1", *CLUSTER)
     exported = {}
     for cell in (LARGE, LARGE_DENSE, MOBILE):
         benchmark = final(planned, cell)
@@ -51,6 +56,9 @@ def test_mobilebert_is_compared_with_bert_larges_export() -> None:
     assert exported[MOBILE].recipe["model"]["name"] == "mobilebert"
     trained = planned.stages[exported[MOBILE].parents["start"]]
     assert trained.recipe["training"]["quantize"] == {"observe_until": 1}
+    asked = {(s.recipe["kind"], *s.resources.values()) for s in planned.stages.values()}
+    on_gpus = {("train", 3.0, 0.5), ("teacher_logits", 3.0, 0.5)}
+    assert asked == on_gpus | {("export", 3.0, 0.0), ("benchmark", 3.0, 0.0)}
 
 
 def test_int8_training_has_one_worker_and_is_shortened_in_proportion() -> None:
@@ -66,7 +74,11 @@ def test_int8_training_has_one_worker_and_is_shortened_in_proportion() -> None:
 
 
 def test_how_it_is_measured_changes_the_benchmark_alone() -> None:
-    one, other = (plan("table=3", f"{BENCHMARK}.repeats={n}").cells[LARGE] for n in (3, 4))
+    one, other = (
+        plan("table=3", f"{BENCHMARK}.repeats={n}", "budget.max_eval_rows=9") for n in (3, 4)
+    )
+    assert final(one, LARGE).recipe["benchmark"]["max_eval_rows"] == 9
+    one, other = one.cells[LARGE], other.cells[LARGE]
     assert one.finals != other.finals and one.stages[:-1] == other.stages[:-1]
 
 

@@ -257,3 +257,13 @@ def test_a_lost_lease_is_not_released_over_the_new_one(tmp_path: Path) -> None:
     assert [p.name for p in folder.path.iterdir()] == ["lease.2.json"]
     state = folder.lease_state()
     assert state is not None and state.owner == "driver X"
+
+
+def test_a_writer_looks_for_itself_and_does_not_wait_to_be_told(tmp_path: Path) -> None:
+    """A result comes between two beats of a holder that was suspended and overtaken."""
+    folder = Store(str(tmp_path), stale_after=300, beat_seconds=100).folder("s1")
+    with folder.lease("driver A") as lease:
+        foreign(folder.path, lease.number + 1)
+        with pytest.raises(LeaseLost):
+            folder.write_json("result.json", {"status": "done", "metrics": {}})
+    assert folder.result() is None
