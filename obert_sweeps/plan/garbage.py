@@ -6,7 +6,7 @@ teachers said, and checkpoints. A stage whose model was freed is run again when 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..store import StageFolder, Store
 from ..store.place import FolderPlace
 from .ancestry import with_ancestors
 from .dag import Plan
+from .to_run import to_run
 
 _ON_THIS_MACHINE = {
     "replay": "`obert-sweeps replay` makes it again",
@@ -50,10 +51,11 @@ def find(plan: Plan, store: Store) -> list[Garbage]:
     used = set(with_ancestors(running, lambda stage: _parents(stage, store)))
     used |= {record["stages"][-1] for record in store.cells() if record.get("stages")}
     known = not any(cell.blocked for cell in plan.selected())
+    waiting = {stage.id for stage in to_run(list(plan.stages.values()), store)}
     found: list[Garbage] = []
     for stage in store.ids():
         if stage not in used:
-            found += _of_stage(stage, plan, store, known)
+            found += _of_stage(stage, plan, store, known, waiting)
     for what, reason in _ON_THIS_MACHINE.items():
         if not running and (size := FolderPlace(store.root).size(what)):
             found.append(Garbage("", "", what, size, reason))
@@ -74,7 +76,10 @@ def free(item: Garbage, store: Store) -> None:
         folder.remove(item.what)
 
 
-def _of_stage(stage: str, plan: Plan, store: Store, known: bool) -> Iterator[Garbage]:
+def _of_stage(
+    stage: str, plan: Plan, store: Store, known: bool, waiting: Collection[str]
+) -> Iterator[Garbage]:
+    """`waiting`: the stages that are to be run, some of them for their freed model alone."""
     folder, result = store.folder(stage), store.result(stage)
     planned = plan.stages.get(stage)
     name = planned.name if planned else str(_recorded(stage, store).get("name", ""))
@@ -99,7 +104,7 @@ def _of_stage(stage: str, plan: Plan, store: Store, known: bool) -> Iterator[Gar
         yield from (item(m, "of another request; its result stays") for m in _model(folder))
     elif stage not in {i for cell in plan.cells.values() for i in cell.finals.values()}:
         children = [s.id for s in plan.stages.values() if stage in s.parents.values()]
-        if all(store.result(child) is not None for child in children):
+        if not any(child in waiting for child in children):
             reason = f"no cell's result, and all {len(children)} that go on from it are finished"
             yield from (item(m, reason) for m in _model(folder))
 

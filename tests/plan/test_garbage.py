@@ -130,6 +130,14 @@ def test_what_somebody_runs_stays_and_what_it_descends_from(store: Store) -> Non
     }
 
 
+def test_what_a_freed_model_will_be_made_from_again_stays(store: Store) -> None:
+    stages = [make(store, "top"), make(store, "mid", "top"), make(store, "was", "mid")]
+    store.folder("mid").free_folder("model")
+    assert found(plan_of(stages, {"was"}), store) == {("top", "model")}
+    stages.append(Stage("new", "new seed 1", {}, 1, {"start": "mid"}))  # needs it once more
+    assert found(plan_of(stages, {"was", "new"}), store) == set()
+
+
 def test_where_a_cell_is_blocked_its_stages_are_not_taken_for_anothers(store: Store) -> None:
     make(store, "whose", steps=1)
     plan = plan_of([make(store, "mine")], {"mine"}, blocked=True)

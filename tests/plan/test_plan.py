@@ -7,16 +7,18 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from omegaconf import OmegaConf
 from safetensors.numpy import save_file
 
 from obert_sweeps.identity import digest, hashed_part
 from obert_sweeps.plan.cost import encoder_weights
-from obert_sweeps.plan.dag import Plan, make_plan
+from obert_sweeps.plan.dag import Plan, _seeds, make_plan
 from obert_sweeps.plan.inputs import Digests, Inputs
 from obert_sweeps.request.read import read
 from obert_sweeps.request.selection import select
@@ -124,8 +126,6 @@ def test_how_teachers_are_asked_is_one_of_two_words() -> None:
 
 def test_seeds_vary_results_and_neither_teachers_nor_upstream(paper: Plan) -> None:
     assert paper.seeds == [42, 3407, 54321]
-    assert plan("preset=paper", DENSE_SST2, "seeds=2").seeds == [42, 3407]
-    assert plan("preset=paper", DENSE_SST2, "seeds=5").seeds == [42, 3407, 54321, 43, 44]
     one = paper.cells["t4/sst2/bert_base/obert/90"]
     roles = Counter(paper.stages[i].tags["role"] for i in one.stages)
     once = ("upstream_dense", "upstream", "dense", "teacher_logits")
@@ -133,6 +133,21 @@ def test_seeds_vary_results_and_neither_teachers_nor_upstream(paper: Plan) -> No
     varied = plan("preset=paper", "vary=all", "cells=t4/sst2/bert_base/obert/90")
     roles = Counter(s.tags["role"] for s in varied.wanted())
     assert roles == dict.fromkeys((*once, "transfer"), 3)
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "seeds"),
+    [
+        ([42, 3407, 54321], 2, [42, 3407]),
+        ([42, 3407, 54321], 5, [42, 3407, 54321, 43, 44]),
+        ([42, 43], 4, [42, 43, 44, 45]),  # none twice, which would be one run
+        ([42], OmegaConf.create([7, 42, 7]), [7, 42]),
+    ],
+)
+def test_as_many_seeds_as_asked_for_the_presets_first(
+    known: list[int], asked: object, seeds: list[int]
+) -> None:
+    assert _seeds(SimpleNamespace(seeds=asked, preset=SimpleNamespace(seeds=known))) == seeds
 
 
 def test_one_shot_starts_from_the_dense_model_of_its_own_table(paper: Plan) -> None:
@@ -381,6 +396,7 @@ def test_a_budget_shortens_in_proportion_and_makes_a_stand_in() -> None:
 
 def test_a_budget_caps_rows_and_gradients_and_raises_none() -> None:
     said = ["preset.stages.gradual.max_train_rows=40", "preset.stages.gradual.max_eval_rows=8"]
+    said += ["preset.stages.gradual.precision=bf16"]
 
     def pruned(train: int, evaluated: int, gradients: int) -> tuple[dict, dict, dict]:
         budget = {"train_rows": train, "eval_rows": evaluated, "fisher_gradients": gradients}
@@ -394,7 +410,7 @@ def test_a_budget_caps_rows_and_gradients_and_raises_none() -> None:
     training, method, logits = pruned(30, 5, 16)
     assert (training["max_train_rows"], training["max_eval_rows"]) == (30, 5)
     assert method["num_grads"] == 16
-    assert logits == {"precision": training["precision"], "max_train_rows": 30}
+    assert logits == {"precision": "bf16", "max_train_rows": 30}
     training, method, _ = pruned(50, 9, 1000)
     assert (training["max_train_rows"], training["max_eval_rows"]) == (40, 8)
     assert method["num_grads"] == 64  # the preset's
@@ -500,6 +516,18 @@ def test_a_presets_word_for_every_stage_yields_to_its_word_for_one(shared_dir) -
     assert found["pretrain"] == found["upstream"] == found["ofa_upstream"] == {0}
     assert found["movement"] == {7}
     assert found["dense"] == found["platon"] == found["transfer"] == {50}
+
+
+def test_a_presets_word_for_every_leaf_yields_to_its_word_for_one() -> None:
+    planned = plan("preset=demo", "cells='t5/sst2/*/dense'", "preset.task.sst2.max_length=32")
+    lengths = {s.recipe["task"]["name"]: s.recipe["task"]["max_length"] for s in planned.wanted()}
+    assert lengths == {"sst2": 32, "mlm": 64}
+
+
+def test_the_users_word_on_a_stage_is_the_last() -> None:
+    words = [*OWN[:-1], "preset=demo", "schedule=gradual", "schedule.stages.gradual.epochs=6"]
+    (cell,) = plan(*words).selected()
+    assert cell.knobs["training"]["epochs"] == 6  # the preset says 4, the schedule 30
 
 
 def test_how_rows_are_dealt_says_nothing_of_a_stage_that_takes_no_batch() -> None:

@@ -41,7 +41,7 @@ def test_two_of_four_is_timed_where_a_stage_has_a_gpu_and_not_elsewhere() -> Non
 
 
 def test_mobilebert_is_compared_with_bert_larges_export() -> None:
-    planned = plan("table=3", "preset=paper", "seeds=1", *CLUSTER)
+    planned = plan("table=3", "preset=paper", "seeds=2", *CLUSTER)
     exported = {}
     for cell in (LARGE, LARGE_DENSE, MOBILE):
         benchmark = final(planned, cell)
@@ -56,6 +56,8 @@ def test_mobilebert_is_compared_with_bert_larges_export() -> None:
     assert exported[MOBILE].recipe["model"]["name"] == "mobilebert"
     trained = planned.stages[exported[MOBILE].parents["start"]]
     assert trained.recipe["training"]["quantize"] == {"observe_until": 1}
+    large, dense = (planned.stages[planned.cells[c].finals[3407]] for c in (LARGE, LARGE_DENSE))
+    assert large.parents["against"] == dense.parents["start"]  # the export of its own seed
     asked = {(s.recipe["kind"], *s.resources.values()) for s in planned.stages.values()}
     on_gpus = {("train", 3.0, 0.5), ("teacher_logits", 3.0, 0.5)}
     assert asked == on_gpus | {("export", 3.0, 0.0), ("benchmark", 3.0, 0.0)}

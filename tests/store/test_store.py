@@ -166,6 +166,19 @@ def test_the_newest_two_checkpoints_are_kept(folder: StageFolder) -> None:
     assert names(folder) == []
 
 
+@pytest.mark.parametrize(("free", "meanwhile"), [(1, ["checkpoint-2"]), (2**60, None)])
+def test_where_room_is_short_the_older_checkpoint_goes_before_a_new_one_is_written(
+    folder: StageFolder, monkeypatch: pytest.MonkeyPatch, free: int, meanwhile: list[str] | None
+) -> None:
+    checkpoint(folder, 1)
+    checkpoint(folder, 2)
+    monkeypatch.setattr(type(folder.place), "room", lambda place: free)
+    with folder.new_checkpoint(3) as part:
+        assert folder.checkpoints() == (meanwhile or ["checkpoint-1", "checkpoint-2"])
+        (part / "state.json").write_text("3")
+    assert folder.checkpoints() == ["checkpoint-2", "checkpoint-3"]
+
+
 @pytest.mark.parametrize("fault", ["flip", "truncate", "delete", "manifest"])
 def test_a_damaged_checkpoint_falls_back_and_says_so(folder: StageFolder, fault: str) -> None:
     checkpoint(folder, 1)
