@@ -215,11 +215,7 @@ class Composer:
         return recipe | {"benchmark": benchmark}
 
     def sparsity_of(self, cell: Cell) -> dict[str, Any]:
-        sparsity = self.leaf("sparsity", cell.pattern)
-        said = {o.key_or_group for o in self.leaf_overrides.get("sparsity", [])}
-        if "sparsity.level" not in said:
-            sparsity["level"] = cell.sparsity
-        return sparsity | {"level": level_of(sparsity["level"])}
+        return self.leaf("sparsity", cell.pattern) | {"level": level_of(cell.sparsity)}
 
     def _key_of(self, role: str) -> str:
         """Where a request says what a link's stage is like."""

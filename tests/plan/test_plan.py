@@ -210,6 +210,15 @@ def test_a_choice_narrows_and_its_overrides_reach_those_cells_alone() -> None:
     assert {s.id for s in changed.wanted() if s.tags["role"] == "dense"} <= dense_before
 
 
+def test_a_glob_is_of_the_whole_id() -> None:
+    globs = "cells=['t1/*/obert/2of4','t?/qnli/*/obert/90','*/2','T2/*']"
+    assert [cell.id for cell in select(read([globs]))] == [
+        "t1/squad/bert_base/obert/2of4",  # and not 2of4-1epoch
+        "t4/qnli/bert_base/obert/90",
+        "t5/qnli/bert_base/obert/90",
+    ]
+
+
 def test_own_cells_are_told_apart_by_what_was_said_of_them() -> None:
     own = ["table=0", "task=sst2", "model=bert_base", "method=magnitude", "sparsity=unstructured",
            "sparsity.level=0.6"]  # fmt: skip

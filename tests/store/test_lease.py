@@ -266,4 +266,6 @@ def test_a_writer_looks_for_itself_and_does_not_wait_to_be_told(tmp_path: Path) 
         foreign(folder.path, lease.number + 1)
         with pytest.raises(LeaseLost):
             folder.write_json("result.json", {"status": "done", "metrics": {}})
+        with pytest.raises(LeaseLost):
+            folder.rewind(0)
     assert folder.result() is None

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from obert_sweeps.schema import RequestError
+from obert_sweeps.schema import RequestError, Stage
 from obert_sweeps.store import StageFolder, Store
 
 
@@ -237,6 +237,43 @@ def test_a_kill_in_the_middle_leaves_no_half_checkpoint(store: Store, folder: St
     assert latest is not None and latest.name == "checkpoint-1"
     checkpoint(folder, 3)  # … is cleaned by the next write
     assert names(folder) == ["checkpoint-1", "checkpoint-3"]
+
+
+def test_a_folder_that_was_made_again_is_not_freed_even_if_its_maker_was_killed_then(
+    folder: StageFolder,
+) -> None:
+    def model() -> None:
+        with folder.new_folder("model") as part:
+            (part / "weights").write_text("w")
+
+    model()
+    folder.free_folder("model")
+    assert folder.freed("model")
+    model()
+    (folder.path / "model.freed").mkdir()  # as between the new folder and the end of the old mark
+    assert not folder.freed("model")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "lacks"),
+    [
+        ("train", "done", True),
+        ("export", "done", True),
+        ("train", "not_converged", False),  # it may have left none
+        ("benchmark", "done", False),
+        ("teacher_logits", "done", False),
+    ],
+)
+def test_a_model_is_lacking_where_a_finished_stage_should_have_left_one(
+    store: Store, folder: StageFolder, kind: str, status: str, lacks: bool
+) -> None:
+    stage = Stage("s1", "s1", {"kind": kind}, 1)
+    assert not store.lacks_model(stage)  # it has not been run
+    folder.write_json("result.json", {"status": status, "metrics": {}})
+    assert store.lacks_model(stage) is lacks
+    with folder.new_folder("model") as part:
+        (part / "weights").write_text("w")
+    assert not store.lacks_model(stage)
 
 
 # ---- cells, root
