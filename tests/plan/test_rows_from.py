@@ -60,6 +60,13 @@ def test_a_folder_that_is_not_named_is_asked_for() -> None:
         Inputs().data_of({**MLM, "source": "folder"})
 
 
+def test_a_corpus_is_of_the_texts_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "cola").mkdir()
+    (tmp_path / "cola" / "train.parquet").touch()
+    found = rows_from(dict(MLM), (), str(tmp_path))
+    assert [part["folder"] for part in found["corpus"]] == [str(tmp_path / "cola")]
+
+
 def test_a_corpus_says_what_it_looked_for_and_how_to_do_without(tmp_path: Path) -> None:
     (tmp_path / "reviews").mkdir()
     task = rows_from(dict(MLM), (), str(tmp_path))

@@ -86,6 +86,16 @@ def test_a_reader_never_sees_half_a_file(store: Store, folder: StageFolder) -> N
     assert len(seen) == 20
 
 
+def test_the_beginning_of_an_id_means_one_stage_or_is_refused(store: Store) -> None:
+    for name in ("ab1", "ab2", "cd3"):
+        store.folder(name).write_json("stage.json", {})
+    assert store.id_of("c") == "cd3" and store.id_of("ab2") == "ab2"
+    with pytest.raises(RequestError, match="'ab' fits 2 stages: ab1, ab2"):
+        store.id_of("ab")
+    with pytest.raises(RequestError, match="starts with 'x'. It has ab1, ab2, cd3"):
+        store.id_of("x")
+
+
 # ---- metrics.jsonl
 
 RECORDS = st.lists(
