@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from obert_sweeps.catalogue.cell import METRICS, MODELS, TASKS
+from obert_sweeps.catalogue.cell import METHODS, METRICS, MODELS, TASKS
 from obert_sweeps.catalogue.layouts import layouts
 from obert_sweeps.catalogue.seeds import published_deviation
 from obert_sweeps.catalogue.tables import cell_named, document_cells
@@ -178,9 +178,14 @@ TASK_OF = {
         ("stsb", "STS-B"),
     )
 }
-FIRST_CHOICE = {"squad": ["f1", "em"], "mnli": ["accuracy", "accuracy_mm"]}
 METRIC_OF = {"Acc": "accuracy", "Accuracy": "accuracy", "F1": "f1", "Mcc": "mcc", "EM": "em"}
 METRIC_OF |= {"Pear": "pearson", "Spear": "spearman", "m": "accuracy", "mm": "accuracy_mm"}
+
+
+def test_methods_and_tasks_are_called_as_printed():
+    assert TASKS == {task: name for name, task in TASK_OF.items()}
+    for name, method in METHOD_OF.items():
+        assert name.replace("_", "").casefold().startswith(METHODS[method].casefold())
 
 
 UNDER = {"Magnitude": "magnitude", "Prune OFA": "prune_ofa", "LT-BERT": "lottery", "l0": "l0"}

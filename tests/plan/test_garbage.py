@@ -15,7 +15,7 @@ from tiny_stage import one_shot, runtime, stage, weights
 
 from obert_sweeps import sweep
 from obert_sweeps.cli.verb import gc
-from obert_sweeps.plan.garbage import find
+from obert_sweeps.plan.garbage import find, free
 from obert_sweeps.plan.to_run import to_run
 from obert_sweeps.schema import RequestError, Runtime, Stage
 from obert_sweeps.store import Store
@@ -142,6 +142,22 @@ def test_where_a_cell_is_blocked_its_stages_are_not_taken_for_anothers(store: St
     make(store, "whose", steps=1)
     plan = plan_of([make(store, "mine")], {"mine"}, blocked=True)
     assert found(plan, store) == {("whose", "checkpoint-1")}  # finished: of no use to anyone
+
+
+def test_the_model_that_a_cell_is_measured_against_stays(store: Store) -> None:
+    plan = plan_of([make(store, "dense"), make(store, "mine", "dense")], {"mine"})
+    plan.cells["its dense cell, not selected"] = SimpleNamespace(finals={1: "dense"})
+    assert found(plan, store) == set()
+
+
+def test_what_was_begun_since_it_was_listed_stays(store: Store) -> None:
+    make(store, "theirs")
+    (item,) = find(plan_of([make(store, "mine")], {"mine"}), store)
+    with store.folder("theirs").lease("another driver"):
+        free(item, store)
+    assert store.folder("theirs").has_folder("model")
+    free(item, store)
+    assert not store.folder("theirs").has_folder("model")
 
 
 def test_a_full_disk_is_freed(monkeypatch, capsys) -> None:

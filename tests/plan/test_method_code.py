@@ -64,6 +64,8 @@ def test_names_are_followed_to_their_class_and_its_bases(own: Path) -> None:
     assert first.version == 2
     own.write_text(CLASS.format("version = 2", 5))
     assert code("own_package.heir.Heir").digest != first.digest
+    (own.parent / "heir.py").write_text(heir.replace("...", "version = 7"))
+    assert code("own_package.heir.Heir").version == 7  # its own word, not its base's
     movement, soft = (code(f"obert_sweeps.method.{n}") for n in ("movement.Movement", "l0.L0"))
     assert movement.version == soft.version == 1 and movement.digest != soft.digest
 

@@ -136,6 +136,12 @@ def test_seeds_vary_results_and_neither_teachers_nor_upstream(paper: Plan) -> No
     varied = plan("preset=paper", "vary=all", "cells=t4/sst2/bert_base/obert/90")
     roles = Counter(s.tags["role"] for s in varied.wanted())
     assert roles == dict.fromkeys((*once, "transfer"), 3)
+    based = plan("preset=paper", "base_seed=7", "seeds=1", "cells=t4/sst2/bert_base/obert/90")
+    seeds = {s.tags["role"]: s.seed for s in based.wanted()}
+    assert seeds == dict.fromkeys(once, 7) | {"transfer": 42}
+    demo = plan("preset=demo", "vary=all", "seeds=[42,7]", DENSE_SST2)
+    pairs = {(s.tags["role"], s.seed) for s in demo.wanted()}
+    assert pairs == {(role, seed) for role in ("pretrain", "dense") for seed in (42, 7)}
 
 
 @pytest.mark.parametrize(
@@ -188,6 +194,11 @@ def test_published_hyper_parameters_reach_the_recipes(paper: Plan) -> None:
     assert mobile["training"]["keep_layers"] == 14
     assert mobile["method"]["num_grads"] == 512
     assert mobile["training"]["distill"]["temperature"] == 5.5
+
+
+def test_what_no_source_gives_is_said_of_each_cell_that_takes_it(paper: Plan) -> None:
+    scope = {c.cell.id: "method.scope" in c.assumed for c in paper.selected()}
+    assert scope == {name: "/magnitude/" in name for name in scope}
 
 
 def test_what_follows_a_pruning_stage_is_named_by_what_it_keeps(paper: Plan) -> None:
@@ -568,17 +579,18 @@ def test_encoder_weights_are_the_published_counts() -> None:
 
 
 def test_a_copy_of_the_data_is_the_same_input_and_a_changed_row_is_not(tmp_path) -> None:
-    def stage(folder: str, sentence: str) -> str:
-        columns = {"sentence": [sentence] * 40, "label": [0, 1] * 20}
+    def stage(folder: str, **sentences: str) -> str:
         (tmp_path / folder / "sst2").mkdir(parents=True)
         for split in ("train", "validation"):
-            pq.write_table(pa.table(columns), tmp_path / folder / "sst2" / f"{split}.parquet")
+            rows = {"sentence": [sentences.get(split, "a fine film")] * 40, "label": [0, 1] * 20}
+            pq.write_table(pa.table(rows), tmp_path / folder / "sst2" / f"{split}.parquet")
         planned = plan(f"data_root={tmp_path / folder}", "preset=paper", "seeds=1", DENSE_SST2)
         return next(iter(planned.cells["t5/sst2/bert_base/dense"].finals.values()))
 
-    one = stage("here", "a fine film")
-    assert stage("there", "a fine film") == one
-    assert stage("other", "a dull film") != one
+    one = stage("here")
+    assert stage("there") == one
+    assert stage("other", train="a dull film") != one
+    assert stage("scored", validation="a dull film") != one
 
 
 def test_each_text_of_a_corpus_counts(tmp_path) -> None:

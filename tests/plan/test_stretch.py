@@ -38,6 +38,12 @@ def test_shortened_training_keeps_its_shape():
     assert long == training()  # the original is untouched
 
 
+def test_masks_that_settle_before_the_end_settle_at_the_same_share():
+    times = PruningTimes(1, 6, initial=0.1, until=8, every_steps=3)
+    short = shorten(Training(10, 8, [], pruning=times), 5)
+    assert short.pruning == PruningTimes(0.5, 3, initial=0.1, until=4, every_steps=3)
+
+
 def test_shortening_leaves_what_is_short_enough():
     assert shorten(training(), 30) == training()
     one_shot = Training(0, 16, [], pruning=PruningTimes(0, 0))
