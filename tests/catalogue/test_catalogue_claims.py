@@ -45,9 +45,42 @@ def test_table_5_compares_obert_with_every_method_on_every_metric():
     assert pairs == wanted
 
 
-def test_the_double_sparsity_claim_crosses_sparsities():
-    claim = next(c for c in claims() if c.id == "t2/double-sparsity")
-    assert claim.better[0][0].endswith("obert/95") and claim.worse[0][0].endswith("prune_ofa/90")
+PAIRS = {  # as the captions say
+    "t1/obert-beats-magnitude": ("bert_base/obert/2of4", "bert_base/magnitude/2of4"),
+    "t1/one-epoch-recovers": ("bert_base/obert/2of4-1epoch", "bert_base/dense"),
+    "t2/obert-beats-prune-ofa": ("bert_large/obert/90", "bert_large/prune_ofa/90"),
+    "t2/double-sparsity": ("bert_large/obert/95", "bert_large/prune_ofa/90"),
+    "t3/large-recovers": ("bert_large/obert/95", "bert_large/dense"),
+    "t3/mobilebert-recovers": ("mobilebert/obert/50", "bert_large/dense"),
+}
+
+
+def test_each_claim_on_squad_holds_the_cells_of_its_caption_together():
+    found = [claim for claim in COMPARING if claim.table < 4]
+    assert {claim.id for claim in found} == set(PAIRS)
+    for claim in found:
+        stems = {(a[0].split("/", 2)[2], b[0].split("/", 2)[2]) for a, b in _pairs(claim)}
+        assert stems == {PAIRS[claim.id]}
+        metrics = [metric for _, metric in claim.better]
+        assert metrics == (["f1"] if claim.table == 3 else ["f1", "em"])
+        by_a_point, by_a_share = claim.id == "t1/one-epoch-recovers", claim.table == 3
+        assert claim.tolerance == (1.0 if by_a_point else 0.0)
+        assert claim.threshold == (0.99 if by_a_share else 1.0)
+
+
+def test_obert_is_held_against_platon_on_every_metric_of_table_5():
+    (claim,) = (claim for claim in COMPARING if claim.id == "t5/obert-beats-platon")
+    wanted = {
+        ((c.id.replace("platon", "obert"), metric), (c.id, metric))
+        for c in document_cells()
+        if c.method == "platon"
+        for metric in c.published
+    }
+    assert set(_pairs(claim)) == wanted
+
+
+def _pairs(claim):
+    return zip(claim.better, claim.worse, strict=True)
 
 
 def test_table_4_orders_three_methods():

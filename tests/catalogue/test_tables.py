@@ -183,7 +183,7 @@ METRIC_OF |= {"Pear": "pearson", "Spear": "spearman", "m": "accuracy", "mm": "ac
 
 
 def test_methods_and_tasks_are_called_as_printed():
-    assert TASKS == {task: name for name, task in TASK_OF.items()}
+    assert {task: name for name, task in TASK_OF.items()} == TASKS
     for name, method in METHOD_OF.items():
         assert name.replace("_", "").casefold().startswith(METHODS[method].casefold())
 
