@@ -51,7 +51,9 @@ def test_a_finished_stage_is_not_run_again_unless_told(tmp_path: Path) -> None:
     first = run(tmp_path, stage("dense"))
     assert run(tmp_path, stage("dense")) == first
     before = (tmp_path / "stages/dense/metrics.jsonl").read_text()
-    again = run(tmp_path, stage("dense"), again=True)
+    with Store(str(tmp_path)).folder("dense").new_checkpoint(4) as part:
+        (part / "state.safetensors").write_bytes(b"of a try that was killed")
+    again = run(tmp_path, stage("dense"), again=True)  # from the beginning
     assert again["metrics"] == first["metrics"]
     after = (tmp_path / "stages/dense/metrics.jsonl").read_text()
     assert after != before and len(after.splitlines()) == len(before.splitlines())

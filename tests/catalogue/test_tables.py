@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,9 @@ def test_seed_deviations_belong_to_the_released_checkpoints_only():
     assert published_deviation(qqp, "f1") == pytest.approx(0.079, abs=1e-3)
     assert published_deviation(cell_named("t5/qqp/bert_base/platon/90"), "accuracy") is None
     assert published_deviation(cell_named("t5/sst2/bert_base/obert/90"), "accuracy") is None
+    others = ({"model": "bert_large"}, {"pattern": "block4"}, {"sparsity": 0.95})
+    for other in others:
+        assert published_deviation(replace(mnli, **other), "accuracy") is None
 
 
 def test_the_layouts_show_every_published_metric_once():
