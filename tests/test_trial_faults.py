@@ -21,7 +21,7 @@ from obert_sweeps.schema import Interrupted, RequestError, StageError
 from obert_sweeps.store import Lease, Store
 from obert_sweeps.task.base import Task
 from obert_sweeps.train.start import training_of
-from obert_sweeps.trial import run_stage
+from obert_sweeps.trial import KINDS, run_stage
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +89,7 @@ def test_an_interrupted_stage_ends_as_an_undisturbed_one(
         for name in ("whole", "broken")
     ]
     assert histories[0] == histories[1] and len(histories[0]) == 6
+    assert not list((tmp_path / "broken/stages/gradual").glob("checkpoint-*"))
 
 
 def test_a_failure_is_told_in_one_line_and_gone_after_success(tmp_path: Path) -> None:
@@ -182,6 +183,23 @@ def test_what_another_finished_while_it_was_waited_for_is_not_run_again(
     monkeypatch.setattr(Lease, "__enter__", late)
     assert run_stage(stage("dense"), runtime(tmp_path))["status"] == "done"
     assert folder.result() == theirs
+
+
+def test_a_stage_that_was_taken_over_writes_nothing_more_and_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Store(str(tmp_path)).folder("dense")
+
+    def overtaken(*_: Any) -> dict[str, Any]:
+        (folder.path / "lease.9.json").write_text('{"owner": "another driver", "counter": 0}')
+        return {"id": "dense", "status": "done", "metrics": {}}
+
+    monkeypatch.setitem(KINDS, "train", overtaken)
+    told = {"_target_": "tiny_stage.Notes"}
+    how = runtime(tmp_path, tracker=told, allow_targets=["tiny_bert", "tiny_stage"])
+    assert run_stage(stage("dense"), how)["status"] == "held"
+    assert Notes.told[-1] == ("finish", {"status": "interrupted"})
+    assert folder.result() is None and folder.read_json("failure.json") is None
 
 
 def test_an_interruption_is_passed_on_and_told_to_the_tracker(tmp_path: Path) -> None:

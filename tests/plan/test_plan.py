@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
-from safetensors.numpy import save_file
 
 from obert_sweeps.identity import digest, hashed_part
 from obert_sweeps.plan.cost import encoder_weights
 from obert_sweeps.plan.dag import Plan, _seeds, make_plan
-from obert_sweeps.plan.inputs import Digests, Inputs
 from obert_sweeps.request.read import read
 from obert_sweeps.request.selection import select
 from obert_sweeps.schema import RequestError
@@ -405,48 +399,6 @@ def test_pretraining_without_texts_is_refused_with_the_way_past_it(tmp_path: Pat
     assert len(planned.stages) == 2
 
 
-def test_a_budget_shortens_in_proportion_and_makes_a_stand_in() -> None:
-    short = plan(
-        "preset=paper", "cells=t2/squad/bert_large/obert/90", "seeds=1", "budget.max_epochs=6"
-    )
-    stage = short.stages[short.cells["t2/squad/bert_large/obert/90"].finals[42]]
-    training = stage.recipe["training"]
-    assert training["epochs"] == 6
-    assert training["pruning"]["start"] == pytest.approx(0.4)
-    assert training["pruning"]["end"] == pytest.approx(5.2)
-    assert all(c.stand_in for c in short.selected())
-    assert not any(c.stand_in for c in plan("preset=paper", "cells=*/dense").selected())
-
-
-def test_a_budget_caps_rows_and_gradients_and_raises_none() -> None:
-    said = ["preset.stages.gradual.max_train_rows=40", "preset.stages.gradual.max_eval_rows=8"]
-    said += ["preset.stages.gradual.precision=bf16"]
-
-    def pruned(train: int, evaluated: int, gradients: int) -> tuple[dict, dict, dict]:
-        budget = {"train_rows": train, "eval_rows": evaluated, "fisher_gradients": gradients}
-        words = [f"budget.max_{key}={value}" for key, value in budget.items()]
-        cell = "t2/squad/bert_large/obert/90"
-        planned = plan("preset=demo", f"cells={cell}", *said, *words)
-        stage = planned.stages[planned.cells[cell].finals[42]]
-        logits = planned.stages[stage.parents["logits"]].recipe["logits"]
-        return stage.recipe["training"], stage.recipe["method"], logits
-
-    training, method, logits = pruned(30, 5, 16)
-    assert (training["max_train_rows"], training["max_eval_rows"]) == (30, 5)
-    assert method["num_grads"] == 16
-    assert logits == {"precision": "bf16", "max_train_rows": 30}
-    training, method, _ = pruned(50, 9, 1000)
-    assert (training["max_train_rows"], training["max_eval_rows"]) == (40, 8)
-    assert method["num_grads"] == 64  # the preset's
-
-
-def test_a_distillation_of_no_hardness_is_none() -> None:
-    own = [*OWN[:-1], "schedule=gradual", "distill=kd_t2"]
-    (cell,) = plan(*own, "distill.hardness=0").selected()
-    assert cell.knobs["training"]["distill"] is None
-    assert cell.finals == plan(*own[:-1]).selected()[0].finals
-
-
 def test_what_a_preset_names_goes_first_with_all_it_needs() -> None:
     planned = plan("cells=['t1/*/magnitude/*','t5/sst2/*/magnitude/*']")
     (one,) = (c for c in planned.selected() if c.cell.table == 1)
@@ -524,39 +476,6 @@ def test_missing_data_block_a_cell_and_leave_the_others(shared_dir) -> None:
     assert "cola" in blocked["cola"] and "not found" in blocked["cola"]
 
 
-def test_a_presets_word_for_every_stage_yields_to_its_word_for_one(shared_dir) -> None:
-    small = plan(
-        "preset=small",
-        f"data_root={shared_dir / 'data'}",
-        "model=bert_base",
-        f"model.path={shared_dir / 'models' / 'minilm-l6'}",
-        "cells=['t4/sst2/*','t5/sst2/*']",
-        "preset.stages.movement.group_by_length=7",
-    )
-    found: dict[str, set[int]] = {}
-    for stage in small.stages.values():
-        rows = stage.recipe.get("training", {}).get("group_by_length")
-        found.setdefault(stage.tags["role"], set()).add(rows)
-    assert found["pretrain"] == found["upstream"] == found["ofa_upstream"] == {0}
-    assert found["movement"] == {7}
-    assert found["dense"] == found["platon"] == found["transfer"] == {50}
-
-
-def test_a_presets_word_for_every_leaf_yields_to_its_word_for_one() -> None:
-    planned = plan("preset=demo", "cells='t5/sst2/*/dense'", "preset.task.sst2.max_length=32")
-    lengths = {s.recipe["task"]["name"]: s.recipe["task"]["max_length"] for s in planned.wanted()}
-    assert lengths == {"sst2": 32, "mlm": 64}
-
-
-def test_the_users_word_on_a_stage_is_the_last() -> None:
-    own = ["table=0", "task=squad", "model=bert_base", "method=magnitude", "schedule=gradual"]
-    planned = plan(*own, "preset=demo", "schedule.stages.gradual.epochs=6")
-    (cell,) = planned.selected()
-    assert cell.knobs["training"]["epochs"] == 6  # the preset says 4, the schedule 30
-    notes = planned.stages[cell.finals[42]].notes
-    assert notes["schedule"]["schedule"] == "gradual"  # as it was said, not gradual_squad
-
-
 def test_how_rows_are_dealt_says_nothing_of_a_stage_that_takes_no_batch() -> None:
     def last(group: int) -> str:
         cell = "t1/squad/bert_base/magnitude/2of4"
@@ -576,87 +495,6 @@ def test_encoder_weights_are_the_published_counts() -> None:
     assert encoder_weights(large) == 301_989_888
     assert encoder_weights(mobile) == 20_054_016
     assert encoder_weights(mobile, 14) == 11_698_176
-
-
-def test_a_copy_of_the_data_is_the_same_input_and_a_changed_row_is_not(tmp_path) -> None:
-    def stage(folder: str, **sentences: str) -> str:
-        (tmp_path / folder / "sst2").mkdir(parents=True)
-        for split in ("train", "validation"):
-            rows = {"sentence": [sentences.get(split, "a fine film")] * 40, "label": [0, 1] * 20}
-            pq.write_table(pa.table(rows), tmp_path / folder / "sst2" / f"{split}.parquet")
-        planned = plan(f"data_root={tmp_path / folder}", "preset=paper", "seeds=1", DENSE_SST2)
-        return next(iter(planned.cells["t5/sst2/bert_base/dense"].finals.values()))
-
-    one = stage("here")
-    assert stage("there") == one
-    assert stage("other", train="a dull film") != one
-    assert stage("scored", validation="a dull film") != one
-
-
-def test_each_text_of_a_corpus_counts(tmp_path) -> None:
-    def fingerprint(column: str = "sentence") -> object:
-        parts = [
-            {"data": d, "folder": str(tmp_path / d), "text_columns": [column]}
-            for d in ("sst2", "cola")
-        ]
-        task = {"name": "mlm", "source": "folder", "folder": str(tmp_path), "corpus": parts}
-        return Inputs().data_of(task).fingerprint
-
-    def write(data: str, text: str) -> None:
-        (tmp_path / data).mkdir(exist_ok=True)
-        table = pa.table({"sentence": [text], "label": [0]})
-        pq.write_table(table, tmp_path / data / "train.parquet")
-
-    write("sst2", "one")
-    write("cola", "two")
-    before = fingerprint()
-    assert fingerprint("label") != before
-    write("sst2", "three")
-    assert fingerprint() != before
-
-
-def test_a_copy_of_a_checkpoint_is_the_same_start_and_other_weights_are_not(tmp_path) -> None:
-    def start(folder: str, weight: float) -> object:
-        path = tmp_path / folder
-        path.mkdir()
-        sizes = ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
-        config = {"model_type": "bert", **dict.fromkeys(sizes, 1)}
-        (path / "config.json").write_text(json.dumps(config))
-        (path / "vocab.txt").write_text("[PAD]")
-        save_file({"w": np.full(3, weight)}, path / "model.safetensors")
-        return Inputs().weights_of({"name": "bert_base", "path": str(path)})["fingerprint"]
-
-    one = start("here", 1.0)
-    assert start("there", 1.0) == one
-    assert start("other", 2.0) != one  # of the same size
-
-
-def test_weights_that_are_drawn_are_told_apart_by_their_shape() -> None:
-    model = {"name": "bert_base", "from_config": True}
-    wide, narrow = (
-        Inputs().weights_of({**model, "config": {"hidden_size": size}})["fingerprint"]
-        for size in (64, 32)
-    )
-    assert wide != narrow
-
-
-def test_generated_rows_are_told_apart_by_all_that_they_are_generated_by() -> None:
-    task = {"name": "sst2", "source": "generated"}
-    one, other = (
-        Inputs().data_of({**task, "generator": {"train_rows": 9, "seed": seed}}) for seed in (1, 2)
-    )
-    assert one.rows == other.rows == {"train": 9} and one.fingerprint != other.fingerprint
-
-
-def test_a_file_that_was_written_again_is_read_again(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    file = tmp_path / "rows"
-    found = []
-    for content, time in ((b"one", 1), (b"two", 2)):
-        file.write_bytes(content)
-        os.utime(file, (time, time))
-        found.append(Digests().of(file))
-    assert found == [hashlib.sha256(content).hexdigest() for content in (b"one", b"two")]
 
 
 def test_ids_do_not_change_by_accident() -> None:
