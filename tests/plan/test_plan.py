@@ -373,9 +373,6 @@ def test_a_request_that_cannot_be_meant_is_refused(overrides: list[str], says: s
     assert says in str(error.value)
 
 
-OWN = ["table=0", "task=sst2", "model=bert_base", "method=magnitude", "schedule=oneshot"]
-
-
 def test_own_rows_are_never_replaced_by_generated_ones() -> None:
     request = read([*OWN, "sparsity=unstructured", "sparsity.level=0.5"])
     request.leaves["task"]["sst2"]["source"] = "folder"
