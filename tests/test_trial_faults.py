@@ -126,11 +126,17 @@ def test_divergence_is_a_result_and_what_starts_from_it_inherits_it(tmp_path: Pa
     assert result["evidence"]["reason"] == outcome["reason"]
     again = run_stage(stage("wild", learning_rate=wild), runtime(tmp_path))
     assert again == outcome
-    for name, parent in (("child", "wild"), ("grandchild", "child")):
-        heir = run_stage(stage(name, {"start": parent}), runtime(tmp_path))
+    run(tmp_path, stage("dense"))
+    masked = {"start": "dense", "masks": "wild"}
+    heirs = (("child", "wild", {"start": "wild"}), ("grandchild", "child", {"start": "child"}))
+    for name, parent, parents in (*heirs, ("masked", "wild", masked)):
+        heir = run_stage(stage(name, parents), runtime(tmp_path))
         assert heir["status"] == "not_converged" and "not finite" in heir["reason"]
         result = Store(str(tmp_path)).result(name)
         assert result is not None and result["evidence"]["stage"] == parent
+    late = Store(str(tmp_path)).folder("dense")  # as if it had diverged after its best epoch
+    late.write_json("result.json", (late.result() or {}) | {"status": "not_converged"})
+    assert run_stage(stage("on", {"start": "dense"}), runtime(tmp_path))["status"] == "done"
     taught = stage("taught", {"teacher": "wild"}, distill={"hardness": 1.0, "temperature": 2.0})
     outcome = run_stage(taught, runtime(tmp_path))
     assert outcome["status"] == "failed" and "not finite" in outcome["reason"]
