@@ -13,6 +13,7 @@ from tiny_stage import run
 from obert_sweeps.deploy.engines.base import Arrays, Outcome
 from obert_sweeps.deploy.engines.onnx_runtime import OnnxRuntime
 from obert_sweeps.stage import benchmark as stage_of_it
+from obert_sweeps.stage.benchmark import metrics_of
 from obert_sweeps.store import Store
 
 PARENTS = {"start": "export", "against": "dense-export"}
@@ -129,4 +130,13 @@ def test_the_engines_score_what_training_measured(chain: Path) -> None:
         for side in ("dense", "compressed"):
             assert rows[name][side]["version"] and rows[name][side]["flags"]
     few = run(chain, benchmark("few", PARENTS, ["onnxruntime"], max_eval_rows=6))
-    assert few["metrics"]["accuracy"] in {100 * k / 6 for k in range(7)} | {50 / 3 * 5}
+    sixths = [100 * k / 6 for k in range(7)]
+    assert few["metrics"]["accuracy"] in map(pytest.approx, sixths)
+    assert few["metrics"]["loss"] != pytest.approx(rows["onnxruntime"]["metrics"]["loss"], rel=1e-3)
+
+
+def test_on_a_gpu_the_best_shape_counts_and_on_cpus_the_first() -> None:
+    figures = [{"dense": {"throughput": 5.0}, "speedup": x} for x in (1.2, 1.9, 0.7)]
+    row = {"figures": figures, "metrics": {"accuracy": 90.0}}
+    assert metrics_of(row, gpu=True) == {"gpu_speedup": 1.9}
+    assert metrics_of(row, gpu=False) == {"accuracy": 90.0, "throughput": 5.0, "speedup": 1.2}

@@ -114,8 +114,12 @@ def test_what_is_not_fit_is_made_again_before_it_is_used(taught: Path, fault: st
         assert torch.equal(weights(taught, "again")[name], tensor)
 
 
-@pytest.mark.parametrize("change", [{"task": {"rows": 20}}, {"max_train_rows": 16}])
-def test_logits_of_other_rows_are_not_taken(taught: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"task": {"rows": 20}}, {"max_train_rows": 16}, {"precision": "bf16"}]
+)
+def test_logits_of_other_rows_or_another_precision_are_not_taken(
+    taught: Path, change: dict[str, Any]
+) -> None:
     run(taught, student("fewer", "logits", **change))
     assert "missing or stale" in log(taught, "fewer")
     run(taught, student("live", **change))

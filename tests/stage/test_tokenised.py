@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tiny_bert import Toy, data_of
 from tiny_stage import run, stage, weights
 
+from obert_sweeps.identity import TASK_VERSIONS
 from obert_sweeps.stage.tokenised import key
 from obert_sweeps.task.array_rows import load_rows, save_rows
 from obert_sweeps.task.base import Features
@@ -123,7 +124,9 @@ def test_few_rows_and_those_that_are_drawn_anew_are_not_kept(
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_key_is_of_what_the_rows_follow_from_and_not_of_where_they_lie() -> None:
+def test_the_key_is_of_what_the_rows_follow_from_and_not_of_where_they_lie(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def tokenizer(words: str = "a b c") -> Any:
         from obert_sweeps.task.word_tokenizer import word_tokenizer
 
@@ -138,4 +141,6 @@ def test_the_key_is_of_what_the_rows_follow_from_and_not_of_where_they_lie() -> 
         key(task, DATA, tokenizer("a b d"), None),
         key(task, DATA, tokenizer(), 20_000),
     ]
-    assert len({first, *others}) == 5
+    monkeypatch.setitem(TASK_VERSIONS, "x", 2)  # the task was mended since
+    others.append(key(task, DATA, tokenizer(), None))
+    assert len({first, *others}) == 6
