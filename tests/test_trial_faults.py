@@ -109,12 +109,14 @@ def test_a_failure_is_told_in_one_line_and_gone_after_success(tmp_path: Path) ->
 def test_a_dense_model_that_fails_the_tasks_check_is_not_built_upon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run(tmp_path, stage("before"))
     monkeypatch.setattr(
         tiny_bert.Toy, "check", lambda self, m: f"accuracy {m['accuracy']:g}", raising=False
     )
     outcome = run_stage(stage("dense"), runtime(tmp_path))
     assert outcome["status"] == "failed" and outcome["reason"].startswith("accuracy ")
     assert not (tmp_path / "stages/dense/model").exists()
+    run(tmp_path, one_shot(start="before"))  # what pruning leaves is a result, however bad
 
 
 def test_divergence_is_a_result_and_what_starts_from_it_inherits_it(tmp_path: Path) -> None:
