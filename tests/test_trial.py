@@ -14,6 +14,8 @@ from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
 from obert_sweeps.trial import going_on, run_stage
 
+STILL = {**CONFIG, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
 
 def test_a_stage_leaves_what_the_interface_promises(tmp_path: Path) -> None:
     told = {"_target_": "tiny_stage.Notes"}
@@ -57,6 +59,9 @@ def test_a_finished_stage_is_not_run_again_unless_told(tmp_path: Path) -> None:
     assert again["metrics"] == first["metrics"]
     after = (tmp_path / "stages/dense/metrics.jsonl").read_text()
     assert after != before and len(after.splitlines()) == len(before.splitlines())
+    for again in (False, True):
+        run(tmp_path, one_shot(), again=again)
+        assert [r["step"] for r in Store(str(tmp_path)).folder("pruned").records()] == [0]
 
 
 def test_a_stage_that_other_code_began_says_both(tmp_path: Path) -> None:
@@ -95,6 +100,17 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) 
     a, b, c = (weights(tmp_path / name, "dense") for name in "abc")
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not torch.equal(a["classifier.weight"], c["classifier.weight"])
+
+
+def test_the_order_of_rows_is_the_seeds_too(tmp_path: Path) -> None:
+    """The same start and no dropout: nothing else is drawn."""
+    for name, seed in (("one", 3), ("other", 4)):
+        spec = stage("dense")
+        spec["recipe"]["model"]["config"] = STILL
+        run(tmp_path / name, spec)
+        run(tmp_path / name, {**stage("child", {"start": "dense"}), "seed": seed})
+    one, other = (weights(tmp_path / name, "child") for name in ("one", "other"))
+    assert not torch.equal(one["classifier.weight"], other["classifier.weight"])
 
 
 def test_one_shot_masks_hold_through_dense_training_and_a_new_head(tmp_path: Path) -> None:
@@ -192,10 +208,9 @@ def test_a_teacher_without_the_tasks_head_is_refused(tmp_path: Path) -> None:
 
 
 def test_effective_batch_does_not_depend_on_the_micro_batch(tmp_path: Path) -> None:
-    still = {**CONFIG, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     for name, rows in (("a", None), ("b", 3)):
         spec = stage("dense", task={"head": "mlm"})
-        spec["recipe"]["model"]["config"] = still
+        spec["recipe"]["model"]["config"] = STILL
         run(tmp_path / name, spec, micro_batch=rows)
     a, b = weights(tmp_path / "a", "dense"), weights(tmp_path / "b", "dense")
     for key in a:

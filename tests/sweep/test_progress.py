@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
+from obert_sweeps.sweep import progress as progress_of
 from obert_sweeps.sweep.events import Event
 from obert_sweeps.sweep.progress import Progress
 
@@ -43,6 +46,27 @@ def test_one_line_for_each_change(tmp_path: Path) -> None:
     ]
 
 
+def test_time_left_is_the_estimates_as_they_have_proved_and_shared_by_those_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress_of.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(progress_of.time, "time", lambda: clock.now)
+    progress = Progress(STAGES, Store(str(tmp_path)), io.StringIO())
+    for name in "ab":
+        progress.on_event(Event("started", name, time=0.0))
+    assert progress.seconds_left() is None
+    progress.on_event(Event("finished", "a", {"status": "done"}, time=20.0))  # ten were estimated
+    clock.now = 20.0
+    # b should end about now; c and d take twenty each, two at once
+    assert progress.seconds_left() == pytest.approx(20.0)
+    progress.on_event(Event("failed", "b", reason="bad", time=20.0))
+    progress.on_event(Event("started", "c", time=20.0))
+    clock.now = 30.0
+    # c has ten to go and d twenty; of thirty seconds fifty were worked
+    assert progress.seconds_left() == pytest.approx(30.0 / (50.0 / 30.0))
+
+
 def test_the_table_shows_epoch_rate_and_time_left(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     progress = Progress(STAGES, store, io.StringIO())
@@ -50,6 +74,8 @@ def test_the_table_shows_epoch_rate_and_time_left(tmp_path: Path) -> None:
     record = {"steps": 100, "epochs": 2, "samples_per_second": 64.2}
     folder.append({**record, "step": 5, "epoch": 0.1, "time": 50.0})  # of a run before this one
     progress.on_event(Event("started", "a", time=100.0))
+    progress.table()
+    assert progress._running["a"].row() == ("dense sst2 a", "", "", "")
     for step, time, left in ((10, 101.0, "45 s"), (30, 105.0, "35 s")):
         folder.append({**record, "step": step, "epoch": step / 50, "time": time})
         progress._running["a"].read = 0.0
