@@ -49,12 +49,6 @@ def test_a_budget_caps_rows_and_gradients_and_raises_none() -> None:
     assert method["num_grads"] == 64  # the preset's
 
 
-def test_a_distillation_of_no_hardness_is_none() -> None:
-    (cell,) = plan(*GRADUAL, "distill=kd_t2", "distill.hardness=0").selected()
-    assert cell.knobs["training"]["distill"] is None
-    assert cell.finals == plan(*GRADUAL).selected()[0].finals
-
-
 def test_a_presets_word_for_every_stage_yields_to_its_word_for_one(shared_dir) -> None:
     small = plan(
         "preset=small",
