@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +10,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from obert_sweeps.plan.dag import make_plan
-from obert_sweeps.plan.inputs import Digests, Inputs
+from obert_sweeps.plan.inputs import Inputs
 from obert_sweeps.request.read import read
 
 DENSE = "t5/sst2/bert_base/dense"
@@ -86,14 +84,3 @@ def test_generated_rows_are_told_apart_by_all_that_they_are_generated_by() -> No
         Inputs().data_of({**task, "generator": {"train_rows": 9, "seed": seed}}) for seed in (1, 2)
     )
     assert one.rows == other.rows == {"train": 9} and one.fingerprint != other.fingerprint
-
-
-def test_a_file_that_was_written_again_is_read_again(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    file = tmp_path / "rows"
-    found = []
-    for content, time in ((b"one", 1), (b"two", 2)):
-        file.write_bytes(content)
-        os.utime(file, (time, time))
-        found.append(Digests().of(file))
-    assert found == [hashlib.sha256(content).hexdigest() for content in (b"one", b"two")]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from omegaconf import OmegaConf
 
 from obert_sweeps.identity import digest, hashed_part
 from obert_sweeps.plan.cost import encoder_weights
-from obert_sweeps.plan.dag import Plan, _seeds, make_plan
+from obert_sweeps.plan.dag import Plan, make_plan
 from obert_sweeps.request.read import read
 from obert_sweeps.request.selection import select
 from obert_sweeps.schema import RequestError
@@ -136,21 +134,6 @@ def test_seeds_vary_results_and_neither_teachers_nor_upstream(paper: Plan) -> No
     demo = plan("preset=demo", "vary=all", "seeds=[42,7]", DENSE_SST2)
     pairs = {(s.tags["role"], s.seed) for s in demo.wanted()}
     assert pairs == {(role, seed) for role in ("pretrain", "dense") for seed in (42, 7)}
-
-
-@pytest.mark.parametrize(
-    ("known", "asked", "seeds"),
-    [
-        ([42, 3407, 54321], 2, [42, 3407]),
-        ([42, 3407, 54321], 5, [42, 3407, 54321, 43, 44]),
-        ([42, 43], 4, [42, 43, 44, 45]),  # none twice, which would be one run
-        ([42], OmegaConf.create([7, 42, 7]), [7, 42]),
-    ],
-)
-def test_as_many_seeds_as_asked_for_the_presets_first(
-    known: list[int], asked: object, seeds: list[int]
-) -> None:
-    assert _seeds(SimpleNamespace(seeds=asked, preset=SimpleNamespace(seeds=known))) == seeds
 
 
 def test_one_shot_starts_from_the_dense_model_of_its_own_table(paper: Plan) -> None:
