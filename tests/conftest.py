@@ -18,11 +18,17 @@ os.environ["MPLBACKEND"] = "agg"
 if not os.path.exists("/dev/nvidiactl"):
     os.environ["TRITON_INTERPRET"] = "1"
 
+import copy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from obert_sweeps.request import read
+from obert_sweeps.shipped import conf_dir
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -43,6 +49,25 @@ def shared_dir() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("no folder shared/ beside the project")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def leaves_are_read_once() -> Iterator[None]:
+    """Composing every leaf takes a second, and hundreds of tests ask for the same ones."""
+    compose_them, known = read.every_leaf, dict[tuple[Any, ...], Any]()
+
+    def every_leaf(search: list[str]) -> dict[str, dict[str, Any]]:
+        if search:  # in folders that a test may write into
+            return compose_them(search)
+        files = (file.stat() for file in sorted(conf_dir().rglob("*.yaml")))
+        key = (conf_dir(), *((file.st_ino, file.st_mtime_ns) for file in files))
+        if key not in known:
+            known[key] = compose_them(search)
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(read, "every_leaf", every_leaf)
+        yield
 
 
 @pytest.fixture(autouse=True)

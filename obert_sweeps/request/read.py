@@ -120,22 +120,26 @@ def read(overrides: list[str]) -> Loaded:
     with hydra_session():
         try:
             request = compose("config", overrides=[_as_hydra_takes(o) for o in parsed])
-            loader = GlobalHydra.instance().config_loader()
-            names = {g: loader.get_group_options(g) for g in LEAF_GROUPS}
-            every = [f"+{g}@leaf.{g}.{MARK}{n}={n}" for g in LEAF_GROUPS for n in names[g]]
-            search = [o for o in overrides if o.startswith("hydra.searchpath")]
-            leaves: Any = OmegaConf.to_container(
-                compose("config", overrides=[*every, *search]).leaf, resolve=True
-            )
+            leaves = every_leaf([o for o in overrides if o.startswith("hydra.searchpath")])
             OmegaConf.to_container(request, resolve=True)  # every ${…} leads somewhere
         except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
             raise RequestError(_explain(error)) from error
     _check_root(request)
-    every_leaf = {
-        group: {name.removeprefix(MARK): leaf for name, leaf in leaves.get(group, {}).items()}
+    return Loaded(request, choices, leaf_overrides, leaves, parsed)
+
+
+def every_leaf(search: list[str]) -> dict[str, dict[str, Any]]:
+    """Group -> name -> the leaf, within a `hydra_session`; `search`: more places to look."""
+    loader = GlobalHydra.instance().config_loader()
+    names = {group: loader.get_group_options(group) for group in LEAF_GROUPS}
+    every = [f"+{g}@leaf.{g}.{MARK}{name}={name}" for g in LEAF_GROUPS for name in names[g]]
+    found: Any = OmegaConf.to_container(
+        compose("config", overrides=[*every, *search]).leaf, resolve=True
+    )
+    return {
+        group: {name.removeprefix(MARK): leaf for name, leaf in found.get(group, {}).items()}
         for group in LEAF_GROUPS
     }
-    return Loaded(request, choices, leaf_overrides, every_leaf, parsed)
 
 
 def _sort(parsed: list[Override]) -> tuple[dict[str, str], dict[str, list[Override]]]:
