@@ -32,7 +32,7 @@ types: setup  ## mypy
 	@$(BIN)/mypy
 
 check: lint types test  ## all that CI runs: lint, types, the tests and the slow tests
-	@$(BIN)/python -m pytest -m 'slow and not gpu and not net'
+	@$(BIN)/python -m pytest -m 'slow and not gpu and not net' -n 2 --dist loadfile
 
 deepsparse: .venv-deepsparse/.ready  ## DeepSparse's own environment (its licence: evaluation only)
 
