@@ -10,6 +10,11 @@ from ...catalogue.layouts import Layout, Slot
 from ...catalogue.tables import cell_named
 from .. import words
 
+_OF_SPEEDUPS = (
+    " A speed-up is over the dense model timed in turn in the same run; throughputs of two rows are"
+    " of two runs, so their ratio may be another."
+)
+
 
 def printed_table(layout: Layout, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A table of the document with what was measured in each of its places.
@@ -18,10 +23,11 @@ def printed_table(layout: Layout, entries: Mapping[str, Mapping[str, Any]]) -> d
     """
     rows = [[_slot(slot, entries) for slot in row] for row in layout.rows]
     shown = [entry for entry in entries.values() if entry["table"] == layout.table]
+    timed = any(entry["measured"].get("speedup") for entry in shown)
     return {
         "number": layout.table,
         "title": layout.title,
-        "caption": layout.caption,
+        "caption": layout.caption + (_OF_SPEEDUPS if timed else ""),
         "head": layout.head,
         "rows": rows,
         "entries": shown,

@@ -110,6 +110,15 @@ def test_tables_show_unselected_cells_as_such():
     assert "not selected" in text and "92.20" in text and "Table 5:" not in text
 
 
+def test_a_speed_up_is_no_ratio_of_two_rows_and_the_page_says_so_where_there_is_one():
+    fake = sweep(seeds=(1,), stand_in=True)
+    fake.finish("t3/squad/bert_large/obert/95", 1, f1=90.0)
+    told = "of two runs, so their ratio may be another"
+    assert told not in html(build(fake, fake), Traces())
+    fake.finish("t3/squad/bert_large/obert/95", 1, f1=90.0, throughput=12.0, speedup=3.0)
+    assert html(build(fake, fake), Traces()).count(told) == 1  # under table 3 alone
+
+
 def test_an_empty_report_renders():
     fake = sweep()
     fake.cells = {}
