@@ -24,6 +24,7 @@ from .events import Event
 _SHOWN = 12  # running stages; of more, the rest is a count
 _KINDS = 6  # of stages, the next in the plan's order; of more, the rest is a count
 _READ_SECONDS = 1.0  # how old a stage's last record may be on the screen
+_IDLE_SECONDS = 30.0  # nothing runs for so long only where others have the room or a stage
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Progress:
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self._running: dict[str, Running] = {}
         self._ended: dict[str, str] = {}  # id -> finished, failed, blocked
-        self._began = time.monotonic()
+        self._began = self._busy = time.monotonic()
         self._estimated = self._taken = 0.0  # seconds of the stages that ran to their end here
         self._live: Live | None = None
 
@@ -167,6 +168,10 @@ class Progress:
                 one.see(self._store.folder(one.stage.id).last_record())
                 one.read = time.monotonic()
             rows.add_row(*one.row())
+        if running:
+            self._busy = time.monotonic()
+        elif time.monotonic() - self._busy >= _IDLE_SECONDS:
+            rows.add_row("nothing: it waits for room (`ray status`) or another driver", "", "", "")
         if len(running) > _SHOWN:
             rows.add_row(f"and {len(running) - _SHOWN} more", "", "", "")
         elapsed = duration(time.monotonic() - self._began)

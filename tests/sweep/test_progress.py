@@ -92,6 +92,25 @@ def test_the_table_shows_epoch_rate_and_time_left(tmp_path: Path) -> None:
     assert progress._running["a"].row()[1] == "0.6/2"  # an evaluation says nothing of speed
 
 
+def test_a_run_that_waits_for_room_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("obert_sweeps.sweep.progress.time.monotonic", lambda: now)
+    progress = Progress([Stage("a", "", {}, 0)], Store(str(tmp_path)), io.StringIO())
+
+    def shown() -> str:
+        console = Console(file=io.StringIO(), width=100, record=True)
+        console.print(progress.table())
+        return console.export_text()
+
+    assert "ray status" not in shown()
+    now += 40
+    assert "ray status" in shown()
+    progress.on_event(Event("started", "a"))
+    assert "ray status" not in shown()
+    progress.on_event(Event("held", "a"))  # has just stopped
+    assert "ray status" not in shown()
+
+
 def test_kinds_of_stages_are_counted_until_they_have_ended(tmp_path: Path) -> None:
     stages = [Stage(f"{k}{i}", "", {}, 0, tags={"role": k}) for k in "xyz" for i in range(2)]
     stages += [Stage(f"k{i}", "", {}, 0, tags={"role": f"kind{i}"}) for i in range(6)]
