@@ -125,24 +125,20 @@ class Chain:
         chains.gone |= dict.fromkeys(gone)
         if "teacher" in parents and recipe["training"]["distill"]["hardness"]:
             parents = parents | self.logits(recipe, parents["teacher"])
-        if is_training(recipe) and before is None:
-            where = f"stage '{role}' on {recipe['task']['name']}"
-            steps = check_fits(where, recipe, data.rows, origin["config"])
-            chains.pruning |= {stage_id: steps} if steps else {}
         if before is None:
-            check_benchmark(role, recipe, origin["config"])
+            self.check(role, stage_id, recipe, data.rows, origin["config"])
         cluster = chains.request.cluster
         gpus = gpus_of(cluster) if uses_gpu(recipe) else 0.0
         workers = workers_of(cluster, gpus) if divides(recipe) else 1
         asks = "teacher" in parents and "logits" not in parents
         tags = self.tags(role, link, recipe, parents)
-        # A cell of one's own is what was said of it; one of the document is not as published.
         if before is None:
             unlike = other_rows(recipe["task"], data.rows)
             unlike += other_model(recipe["model"], origin["config"])
             cost = estimate(recipe, data.rows, origin["config"], asks, gpus > 0, workers)
         else:
             unlike, cost = before["notes"].get("unlike", []), before["cost"]
+        # A cell of one's own is what was said of it; one of the document is not as published.
         changed = bool(self.cell.table and (provenance["changed"] or unlike))
         changed = changed or any(chains.stages[i].stand_in for i in parents.values())
         chains.stages[stage_id] = Stage(
@@ -165,6 +161,21 @@ class Chain:
             },
         )
         return stage_id
+
+    def check(
+        self,
+        role: str,
+        stage_id: str,
+        recipe: dict[str, Any],
+        rows: dict[str, int],
+        config: dict[str, Any],
+    ) -> None:
+        """RequestError where a stage could not do what its recipe says; notes its pruning steps."""
+        if is_training(recipe):
+            where = f"stage '{role}' on {recipe['task']['name']}"
+            steps = check_fits(where, recipe, rows, config)
+            self.chains.pruning |= {stage_id: steps} if steps else {}
+        check_benchmark(role, recipe, config)
 
     def logits(self, recipe: dict[str, Any], teacher: str) -> dict[str, str]:
         """The stage that says the teacher's logits of a student's rows, by its role; or nothing."""

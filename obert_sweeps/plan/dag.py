@@ -33,9 +33,9 @@ class CellPlan:
     stages: list[str] = field(default_factory=list)  # every stage it needs, parents first
     blocked: str | None = None
     stand_in: bool = False
-    unlike: list[str] = field(default_factory=list)  # see report.source.CellView
+    unlike: list[str] = field(default_factory=list)  # see report.facts.views.CellView
     assumed: dict[str, str] = field(default_factory=dict)
-    knobs: dict[str, Any] = field(default_factory=dict)  # see report.source.CellView
+    knobs: dict[str, Any] = field(default_factory=dict)  # see report.facts.views.CellView
     comparison: str | None = None  # what was made equal; None: as published
 
 
