@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from ..plan.dag import Plan
-from ..report.facts.environment import gone
 from ..request.overrides import spelled
 from ..request.read import Loaded
 
@@ -49,12 +47,6 @@ def tell_blocked(blocked: Iterable[tuple[str, str]]) -> None:
     """Cells that cannot run, as (reason, cell), beside an answer that does not list them."""
     for reason, cells in by_reason(blocked).items():
         notice(f"blocked, {len(cells)} cells: {reason}")
-
-
-def tell_gone(plan: Plan) -> None:
-    """Inputs that are not here, beside an answer that does without them."""
-    for warning in gone(plan):
-        notice(warning)
 
 
 def console() -> Console:

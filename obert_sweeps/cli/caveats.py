@@ -1,4 +1,4 @@
-"""A word about finished stages whose method has other code by now: they are taken as they are."""
+"""Of results that are taken as they are: other code of a method by now, or inputs that are gone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from ..plan.dag import Plan
 from ..plan.method_code import changed_since
+from ..report.facts.environment import gone
 from ..store import Store
 from .answer import notice
 
@@ -21,3 +22,9 @@ def tell_of_changed_code(plan: Plan, done: Collection[str], store: Store) -> Non
             f" ({told}); their results are used as they are. If the change matters, raise `version`"
             " in the class, and they and all that follows from them are computed again."
         )
+
+
+def tell_gone(plan: Plan) -> None:
+    """Inputs that are not here, beside an answer that does without them."""
+    for warning in gone(plan):
+        notice(warning)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from obert_sweeps.cli.changed import tell_of_changed_code
+from obert_sweeps.cli.caveats import tell_of_changed_code
 from obert_sweeps.identity import identity
 from obert_sweeps.plan.dag import Plan, make_plan
 from obert_sweeps.plan.method_code import Code, Codes

@@ -13,7 +13,8 @@ from ...report import words
 from ...report.build import build
 from ...report.judgement.fairness import fairness
 from ...request.read import Loaded
-from ..answer import answer, console, tell_blocked, tell_gone
+from ..answer import answer, console, tell_blocked
+from ..caveats import tell_gone
 from ..settings import store_of
 
 GIVEN = ("epochs", "upstream_epochs", "examples", "fisher_gradients", "cpu_seconds", "gpu_seconds")

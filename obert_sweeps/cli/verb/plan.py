@@ -15,7 +15,7 @@ from ...request.read import Loaded
 from ...schema import Stage, role_group
 from ...store import Store
 from ..answer import answer, by_reason, console
-from ..changed import tell_of_changed_code
+from ..caveats import tell_of_changed_code
 from ..check import check_stages, restates
 from ..settings import store_of
 

@@ -14,7 +14,7 @@ from ...sweep import Event, run_plan
 from ...sweep.progress import Progress
 from ...tracker.base import Tracker
 from ..answer import notice
-from ..changed import tell_of_changed_code
+from ..caveats import tell_of_changed_code
 from ..check import check_stages
 from ..settings import runtime_of, store_of
 from .report import conclude

@@ -11,8 +11,9 @@ from ...plan.to_run import to_run
 from ...request.read import Loaded
 from ...schema import Stage
 from ...store import StageFolder, Store
-from ..answer import answer, tell_gone, typed
+from ..answer import answer, typed
 from ..beside import other_cells, other_stages, request_of
+from ..caveats import tell_gone
 from ..settings import store_of
 from .status_view import show, show_stage
 
@@ -38,8 +39,9 @@ def main(loaded: Loaded) -> int:
 
 def describe(plan: Plan, store: Store) -> dict[str, Any]:
     """What `format=json` prints: counts, bytes, seconds_left, and every stage and cell."""
-    wanted = needed(plan, store)
-    stages = [row_of(stage, store) for stage in wanted]
+    rows = {stage.id: row_of(stage, store) for stage in plan.wanted()}
+    wanted = needed(plan, rows, store)
+    stages = [rows[stage.id] for stage in wanted]
     failed = {s["id"]: s for s in stages if s["state"] == "failed"}
     for stage, row in zip(wanted, stages, strict=True):
         broken = [p for p in stage.parents.values() if p in failed]
@@ -70,14 +72,14 @@ def describe(plan: Plan, store: Store) -> dict[str, Any]:
     }
 
 
-def needed(plan: Plan, store: Store) -> list[Stage]:
+def needed(plan: Plan, rows: dict[str, dict[str, Any]], store: Store) -> list[Stage]:
     """The selected cells' stages but those that will not be run, though they have no result.
 
     What a teacher says is not asked for where its students are done, nor for those that asked it
     themselves at each step.
     """
     pending = {stage.id for stage in to_run(plan.wanted(), store)}
-    return [s for s in plan.wanted() if s.id in pending or store.result(s.id) is not None]
+    return [s for s in plan.wanted() if s.id in pending or rows[s.id]["state"] == "done"]
 
 
 def others(plan: Plan, store: Store) -> dict[str, Any]:
