@@ -25,7 +25,9 @@ def add_products(values: Tensor, grads: Tensor, block_size: int) -> None:
     shape = _shape(block_size)
     _add_products[(len(values),)](
         grads, grads.stride(0), len(grads), grads.shape[1], values,
-        **shape, STEP=16 if shape["HIGH"] <= 32 else 32, num_warps=_warps(shape), num_stages=1,
+        **shape, STEP=16 if shape["HIGH"] <= 32 else 32,
+        FETCH=torch.version.cuda is not None and not triton.knobs.runtime.interpret,
+        num_warps=_warps(shape), num_stages=3,
     )  # fmt: skip
 
 
@@ -59,13 +61,16 @@ def _warps(shape: dict[str, int]) -> int:
 def _add_products(
     grads, row, count, weights, values,
     B: tl.constexpr, Q: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, STEP: tl.constexpr,
+    FETCH: tl.constexpr,
 ):  # fmt: skip
     """One program a block. grads: (count, weights), `row` numbers from one to the next.
 
     Tile by tile, since registers for all three leave the GPU too few blocks at a time; the
-    gradients, read again, are still in cache.
+    gradients, read again, are still in cache. FETCH: the sums, needed last, are asked for first.
     """
     base = values + tl.program_id(0).to(tl.int64) * ((B - Q) * (2 * Q + 1))
+    if FETCH:
+        _fetch(base, (B - Q) * (2 * Q + 1) * 8)
     first = tl.program_id(0).to(tl.int64) * B
     grads += first
     weights -= first
@@ -81,6 +86,18 @@ def _add_products(
     place = base + high[:, None] * (2 * Q + 1) + Q + high[None, :]
     inside = (high[None, :] <= high[:, None]) & (high < B - Q)[:, None]
     _add_tile(grads, row, count, right, right, place, inside, Q, Q, HIGH, HIGH, STEP)
+
+
+@triton.jit
+def _fetch(base, size: tl.constexpr):
+    """Begin to bring `size` bytes into the L2 cache, in its lines of 128; takes no registers."""
+    LINES: tl.constexpr = triton.next_power_of_2(triton.cdiv(size, 128))
+    first = base.to(tl.pointer_type(tl.int8))
+    lines = first + tl.minimum(tl.arange(0, LINES) * 128, size - 1)
+    tl.inline_asm_elementwise(  # an instruction of this kind must return something
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [lines],
+        dtype=tl.int32, is_pure=False, pack=1,
+    )  # fmt: skip
 
 
 @triton.jit
