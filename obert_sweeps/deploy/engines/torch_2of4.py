@@ -6,11 +6,14 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from ...schema import StageError
 from .base import Engine
 from .torch_dense import DTYPES, TorchDense
+
+TOKENS = 8  # cuSPARSELt wants so many rows of 16 bits, or a multiple
 
 
 class Torch2of4(TorchDense):
@@ -97,12 +100,36 @@ def two_of_four(model: nn.Module) -> dict[str, nn.Linear]:
 
 def sparsify(model: nn.Module) -> list[str]:
     """Store 2:4 weights compressed, on the GPU; the names of their layers."""
-    from torch.sparse import to_sparse_semi_structured
+    from torch.sparse import SparseSemiStructuredTensorCUSPARSELT, to_sparse_semi_structured
 
     layers = two_of_four(model)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*prototype.*", category=UserWarning)
-        for layer in layers.values():
+        for name, layer in layers.items():
             sparse = to_sparse_semi_structured(layer.weight.detach())
-            layer.weight = nn.Parameter(sparse, requires_grad=False)
+            if isinstance(sparse, SparseSemiStructuredTensorCUSPARSELT):
+                model.set_submodule(name, CuSparseLtLinear(sparse.packed, layer.bias))
+            else:
+                layer.weight = nn.Parameter(sparse, requires_grad=False)
     return list(layers)
+
+
+class CuSparseLtLinear(nn.Module):
+    """x W^T + b of a packed 2:4 W, of any batch shape.
+
+    The library is asked for W x^T, feature by feature, which is copied to rows. For rows at once,
+    which torch >= 2.12 asks for, it took 1.5 times as long as a dense product, and a fifth of a
+    second to plan each (H200, cuSPARSELt 0.8; docs/results/2026-11-26-gpu.md). Left as it comes it
+    would keep attention from its fast kernels.
+    """
+
+    def __init__(self, packed: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.register_buffer("packed", packed)
+        self.register_buffer("bias", None if bias is None else bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        padded = functional.pad(rows, (0, 0, 0, -len(rows) % TOKENS))
+        product = torch._cslt_sparse_mm(self.packed, padded.t(), bias=self.bias)
+        return product.t()[: len(rows)].contiguous().view(*x.shape[:-1], -1)

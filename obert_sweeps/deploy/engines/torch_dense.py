@@ -91,7 +91,7 @@ class TorchDense(Engine):
             except RuntimeError as error:  # the compiler's errors and CUDA's are such
                 raise StageError(
                     f"{self.name} cannot be compiled into a CUDA graph here:"
-                    f" {first_line(error)}. Set compiled: false for this engine."
+                    f" {first_line(_first(error))}. Set compiled: false for this engine."
                 ) from error
         return self.captured
 
@@ -136,6 +136,13 @@ class CudaGraph:
             self.inputs[name].copy_(tensor)
         self.graph.replay()
         return self.outputs
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first: the end of a capture that failed raises an error of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
