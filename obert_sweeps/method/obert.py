@@ -53,6 +53,8 @@ class OBert(Method):
     as they were before it.
     """
 
+    version = 2  # 2: no two seeds of a stage draw the same gradients for any of their steps
+
     def __init__(
         self,
         *,

@@ -17,6 +17,8 @@ class Random(Method):
     scope: as in magnitude pruning.
     """
 
+    version = 2  # 2: no two seeds of a stage draw the same lots for any of their steps
+
     def __init__(self, *, scope: Scope = "global") -> None:
         super().__init__()
         check_scope(scope)

@@ -30,7 +30,7 @@ from .state import State
 from .step import Step
 from .timetable import Timetable
 
-_DROPOUT = 3  # keeps these random numbers apart from others of the same seed
+_DROPOUT, _PRUNING = 3, 5  # keep these random numbers apart from others of the same seed
 
 
 @dataclass
@@ -105,12 +105,13 @@ def prune(run: Run, state: State, step: int) -> None:
     """One pruning step; what it did is checkpointed if it took long enough to be worth it."""
     check_weights(run, state)
     begun, level = time.monotonic(), run.times.prunings[step]
+    seed = seed_of(run.seed, _PRUNING, step)
     gradients = GradientSource(
         state.model,
         run.layers,
         run.data,
         run.setup,
-        seed=run.seed + step,
+        seed=seed,
         micro_batch=run.step.micro_batch,
     )
     state.method.prune(
@@ -121,7 +122,7 @@ def prune(run: Run, state: State, step: int) -> None:
             level,
             final=step == run.times.last_pruning,
             gradients=gradients,
-            seed=run.seed + step,
+            seed=seed,
             target=run.times.target,
             note=run.setup.note,
             group=run.setup.group,

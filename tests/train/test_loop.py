@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from obert_sweeps.method.base import PruneStep
 from obert_sweeps.schema import PruningTimes, StageError
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.train import loop
-from obert_sweeps.train.loop import train
+from obert_sweeps.train.loop import prune, train
 from obert_sweeps.train.timetable import Timetable, timetable
 from obert_sweeps.worker_group import WorkerGroup
 
@@ -98,6 +99,24 @@ def test_a_pruning_step_is_told_the_target_the_workers_and_the_room_there_is(
     for step in asked:
         assert (step.memory, step.scratch, step.group) == (2**20, tmp_path, run.setup.group)
     assert lines[0] == "from the method" and "30.00% asked for, 30.00% pruned" in lines[1]
+
+
+def test_neighbouring_seeds_draw_nothing_alike_at_any_pruning_step() -> None:
+    drawn: list[tuple[int, torch.Tensor]] = []
+
+    class Drawing(Diary):
+        def prune(self, step: PruneStep) -> None:
+            assert step.gradients is not None
+            drawn.append((step.seed, next(step.gradients(4, 2))[1].clone()))
+
+    training = replace(TRAINING, pruning=PruningTimes(0, 1, every_steps=1))
+    run, state, _ = a_run(training, 0.6, method=Drawing())
+    for run.seed in (42, 43, 44):
+        for step in run.times.prunings:
+            prune(run, state, step)  # the weights stay as they are: equal rows, equal gradients
+    assert len({seed for seed, _ in drawn}) == len(drawn) > 9
+    for (_, one), (_, other) in itertools.combinations(drawn, 2):
+        assert not torch.allclose(one, other)
 
 
 def test_of_many_pruning_steps_a_hundred_are_told_and_the_last() -> None:
