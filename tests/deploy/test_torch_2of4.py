@@ -129,6 +129,14 @@ def cusparselt_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+def test_a_layer_that_no_kernel_takes_is_named() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 12))
+    prune_2_of_4(model[0])
+    with pytest.raises(StageError, match=r"takes the layer 0: .*original_tensor.*the engine torch"):
+        sparsify(model)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("shape", [(3, 5), (2, 8)])  # tokens that have to be padded, and not
 def test_packed_layers_give_what_dense_ones_do(cusparselt_on_a_cpu, shape, compiled) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...schema import StageError
+from ...schema import StageError, first_line
 from .base import Engine
 from .torch_dense import DTYPES, TorchDense
 
@@ -106,7 +106,13 @@ def sparsify(model: nn.Module) -> list[str]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*prototype.*", category=UserWarning)
         for name, layer in layers.items():
-            sparse = to_sparse_semi_structured(layer.weight.detach())
+            try:
+                sparse = to_sparse_semi_structured(layer.weight.detach())
+            except RuntimeError as error:  # a size that is no multiple of what kernels take
+                raise StageError(
+                    f"no 2:4 kernel takes the layer {name}: {first_line(error)}. Take the engine"
+                    " torch for this model."
+                ) from error
             if isinstance(sparse, SparseSemiStructuredTensorCUSPARSELT):
                 model.set_submodule(name, CuSparseLtLinear(sparse.packed, layer.bias))
             else:
@@ -119,7 +125,7 @@ class CuSparseLtLinear(nn.Module):
 
     The library is asked for W x^T, feature by feature, which is copied to rows. For rows at once,
     which torch >= 2.12 asks for, it took 1.5 times as long as a dense product, and a fifth of a
-    second to plan each (H200, cuSPARSELt 0.8; docs/results/2026-11-26-gpu.md). Left as it comes it
+    second to plan each (H200, torch 2.11; docs/results/2026-11-26-gpu.md). Left as it comes it
     would keep attention from its fast kernels.
     """
 
