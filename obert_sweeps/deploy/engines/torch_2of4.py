@@ -136,6 +136,7 @@ class CuSparseLtLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        padded = functional.pad(rows, (0, 0, 0, -len(rows) % TOKENS))
+        missing = -len(rows) % TOKENS
+        padded = functional.pad(rows, (0, 0, 0, missing)) if missing else rows  # or pad copies
         product = torch._cslt_sparse_mm(self.packed, padded.t(), bias=self.bias)
         return product.t()[: len(rows)].contiguous().view(*x.shape[:-1], -1)
