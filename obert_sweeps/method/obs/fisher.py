@@ -35,8 +35,9 @@ from .rounding import Rounding
 from .symmetric import Products, SymmetricBlocks
 
 _WORKSPACE = {"cpu": 2 << 20, "cuda": 256 << 20}  # bytes of numbers worked on at a time
-_FLOAT64_AT_SPEED = [(8, 0), (9, 0), (10, 0)]  # A100, H100 and H200, B200
-_LARGEST_FUSED = 128  # B
+# Compute capability -> the largest B of the kernels: a matrix's half must fit in registers, and
+# Triton (3.7) cannot compile products of wider float64 tiles for Blackwell.
+_FUSED = {(8, 0): 128, (9, 0): 128, (10, 0): 64}  # A100; H100 and H200; B200
 
 
 class FisherInverse:
@@ -232,10 +233,10 @@ class FisherInverse:
 
 
 def _kernels(device: torch.device, block_size: int) -> ModuleType | None:
-    """The kernels for GPUs with full float64 arithmetic; a matrix's half must fit in registers."""
-    if device.type != "cuda" or block_size > _LARGEST_FUSED:
+    """The kernels, for GPUs with full float64 arithmetic."""
+    if device.type != "cuda":
         return None
-    if torch.cuda.get_device_capability(device) not in _FLOAT64_AT_SPEED:
+    if block_size > _FUSED.get(torch.cuda.get_device_capability(device), 0):
         return None
     try:
         from . import fused

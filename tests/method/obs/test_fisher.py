@@ -133,3 +133,14 @@ def test_a_block_that_cannot_be_inverted_is_an_error_with_a_way_out(bad):
     inverse.add(torch.full((8,), bad))
     with pytest.raises(StageError, match="Raise method.damp"):
         inverse.diag()
+
+
+@pytest.mark.parametrize(
+    ("card", "largest"),
+    [((7, 5), 0), ((8, 0), 128), ((8, 6), 0), ((9, 0), 128), ((10, 0), 64), ((12, 0), 0)],
+)
+def test_cards_with_full_float64_get_the_kernels_up_to_a_size(monkeypatch, card, largest):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: card)
+    pytest.importorskip("triton", reason="Triton is made for Linux")
+    taken = [b for b in range(1, 200) if fisher._kernels(torch.device("cuda"), b) is not None]
+    assert taken == list(range(1, largest + 1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -103,3 +105,40 @@ def test_on_a_gpu_blocks_equal_the_dense_inverse(block):
     for part in grads.cuda().split(17):
         inverse.add(part)
     assert worst_error(inverse.blocks().cpu(), dense_blocks(grads, block, DAMP, m)) < 1e-5
+
+
+COMPILE = """
+import sys
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from obert_sweeps.method.obs import fused
+
+card, block = int(sys.argv[1]), int(sys.argv[2])
+shape = fused._shape(block)
+numbers = {"grads": "*fp32", "row": "i64", "count": "i32", "weights": "i32", "values": "*fp64"}
+pointers = {"values": "*fp64", "sound": "*i32", "numbers": "*fp64"}
+more = {"STEP": 16 if shape["HIGH"] <= 32 else 32, "FETCH": True}
+for kernel, types, fixed in (
+    (fused._add_products, numbers, shape | more), (fused._invert, pointers, shape)
+):
+    signature = types | dict.fromkeys(fixed, "constexpr")
+    how = {"num_warps": fused._warps(shape), "num_stages": 3}
+    made = compile(ASTSource(kernel, signature, fixed), GPUTarget("cuda", card, 32), how)
+    print(len(made.asm["cubin"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("card", "block"), [*((c, 50) for c in fisher._FUSED), *fisher._FUSED.items()]
+)
+def test_the_kernels_compile_for_each_card_without_one(tmp_path, card, block):
+    """To the machine's code. Triton has refused what its interpreter runs."""
+    pytest.importorskip("triton", reason="Triton is made for Linux")
+    free = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    free["TRITON_CACHE_DIR"] = str(tmp_path)
+    number = 10 * card[0] + card[1]
+    command = [sys.executable, "-c", COMPILE, str(number), str(block)]
+    done = subprocess.run(command, env=free, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(done.stdout.split()) == 2
