@@ -38,6 +38,7 @@ from obert_sweeps.method.base import PruneStep
 from obert_sweeps.method.magnitude import Magnitude
 from obert_sweeps.model.base import Encoder
 from obert_sweeps.model.quantize import calibrate, quantize
+from obert_sweeps.schema import Runtime
 from obert_sweeps.sparsity.mask import Masks
 from obert_sweeps.sparsity.pattern import pattern_named
 
@@ -179,7 +180,8 @@ def main() -> None:
             check=None if args.gpu else (2, args.length[0]),
             quantized=not args.gpu,
         )
-        report = benchmark(plan, engines_of(args), args.threads, say)
+        how = Runtime(store="", device="cuda" if args.gpu else "cpu", threads=args.threads)
+        report = benchmark(plan, engines_of(args), how, say)
     show(report, exports)
     ratio, busy = best_ratio(report, args.gpu)
     if ratio is not None:

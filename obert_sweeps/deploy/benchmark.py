@@ -47,19 +47,21 @@ class BenchmarkPlan:
 def benchmark(
     plan: BenchmarkPlan,
     makers: Sequence[tuple[type[Engine], dict[str, Any]]],
-    threads: int = 1,
+    how: Runtime | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """One document: the machine, and for each engine its version, flags, checks and figures.
 
-    An engine that is not here is reported with what it takes to get it (`missing`), one that
-    fails or computes something else than ONNX Runtime with `wrong`; neither has figures.
+    how: its device names the machine, its threads are those of engines on a CPU; without it one
+    thread of a CPU. An engine that is not here is reported with what it takes to get it
+    (`missing`), one that fails or computes something else than ONNX Runtime with `wrong`; neither
+    has figures.
     """
-    expected = reference(plan, threads)
-    how = Runtime(store="", threads=threads)
+    how = how or Runtime(store="")
+    expected = reference(plan, how.threads)
     report: dict[str, Any] = {
-        "machine": environment(how, torch.device("cpu")),
-        "threads": threads,
+        "machine": environment(how, torch.device(how.device)),
+        "threads": how.threads,
         "warmup": plan.warmup,
         "repeats": plan.repeats,
         "engines": [],
@@ -69,7 +71,7 @@ def benchmark(
         if (mend := kind.missing()) is not None:
             report["engines"].append({"engine": kind.name, "missing": mend})
             continue
-        how_made = {**options, "threads": threads}
+        how_made = {**options, "threads": how.threads}
         report["engines"].append(measure(plan, kind, how_made, expected, note))
     return report
 

@@ -41,7 +41,7 @@ def benchmark_stage(
     how = how if plan.gpu else replace(how, device="cpu")
     device = prepare_torch(how)
     engines = [engine_of(leaf) for leaf in plan.engines]
-    report = benchmark(_plan(spec, how, plan), engines, how.threads, writer.folder.log)
+    report = benchmark(_plan(spec, how, plan), engines, how, writer.folder.log)
     rows = report["engines"]
     for row in rows:
         for word, reason in faults(row):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from exported import Exports
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from obert_sweeps.deploy.engines.onnx_runtime import OnnxRuntime
 from obert_sweeps.deploy.engines.openvino_cpu import OpenVino
 from obert_sweeps.deploy.engines.torch_2of4 import Torch2of4
 from obert_sweeps.deploy.engines.torch_dense import TorchDense
-from obert_sweeps.schema import StageError
+from obert_sweeps.schema import Runtime, StageError
 
 
 class Scripted(OnnxRuntime):
@@ -97,6 +98,17 @@ def test_both_models_are_timed_in_turn_and_warm_ups_do_not_count(exports: Export
     assert row["compressed"]["products"]["share"] == 1.0
     assert row["compressed"]["version"] and row["compressed"]["flags"]
     assert report["machine"]["cpu"] and report["machine"]["threads"] == report["threads"] == 1
+
+
+def test_the_gpu_is_named_where_engines_run_on_one(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Some {device.type}")
+    how = Runtime(store="", device="cuda", threads=2)
+    report = benchmark(plan_of(exports), [], how)
+    assert report["machine"]["gpu"] == "Some cuda"
+    assert report["machine"]["threads"] == report["threads"] == 2
+    assert benchmark(plan_of(exports), [])["machine"]["gpu"] is None
 
 
 def test_a_wrong_broken_or_missing_engine_is_told_and_not_timed(exports: Exports) -> None:
