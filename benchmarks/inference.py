@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import CONF, leaf
+from measuring import CONF, encoder_named
 from rich.console import Console
 from rich.table import Table
 
@@ -33,7 +33,6 @@ from obert_sweeps.deploy.engines.known import ENGINES, class_of
 from obert_sweeps.deploy.engines.torch_2of4 import Torch2of4
 from obert_sweeps.deploy.export import export
 from obert_sweeps.deploy.sizes import Sizes
-from obert_sweeps.make import make
 from obert_sweeps.method.base import PruneStep
 from obert_sweeps.method.magnitude import Magnitude
 from obert_sweeps.model.base import Encoder
@@ -50,12 +49,6 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def encoder_of(args: argparse.Namespace) -> Encoder:
-    described = leaf("model", args.model, hub=None, path=args.path, from_config=not args.path)
-    del described["note"]
-    return make(described, [], Encoder)
-
-
 def prune(model: Any, encoder: Encoder, name: str, level: float) -> dict[str, float]:
     """By magnitude; the share of zeros by layer."""
     masks = Masks(encoder.prunable(model))
@@ -67,7 +60,7 @@ def prune(model: Any, encoder: Encoder, name: str, level: float) -> dict[str, fl
 def make_exports(args: argparse.Namespace, root: Path) -> dict[str, Any]:
     """Both models as folders `dense` and `compressed`; what their exports measured."""
     torch.manual_seed(0)
-    encoder = encoder_of(args)
+    encoder = encoder_named(args.model, args.path)
     model = encoder.build("span", 2, layers=args.layers).eval()
     inputs = random_inputs(model.config.vocab_size)
     batch = {name: torch.from_numpy(array) for name, array in inputs(4, args.length[0]).items()}

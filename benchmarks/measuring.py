@@ -11,6 +11,9 @@ from typing import Any
 import torch
 import yaml
 
+from obert_sweeps.make import make
+from obert_sweeps.model.base import Encoder
+
 CONF = Path(__file__).resolve().parent.parent / "conf"
 TASKS = {"sst2": "sst2", "mnli": "mnli", "squad_by_article": "squad"}  # by the folder of its rows
 
@@ -37,6 +40,14 @@ def clock_of(device: torch.device | str, threads: int) -> Callable[[], float]:
 def leaf(group: str, name: str, **changes: Any) -> dict[str, Any]:
     """A configuration leaf, with some keys said otherwise."""
     return yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8")) | changes
+
+
+def encoder_named(name: str, path: str | None = None) -> Encoder:
+    """A model's leaf as an encoder, of the checkpoint at `path`; without one of random weights."""
+    described = leaf("model", name, hub=None, path=path, from_config=not path)
+    del described["note"]
+    encoder: Encoder = make(described, [], Encoder)
+    return encoder
 
 
 def task_leaf(name: str, data: Path) -> dict[str, Any]:

@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import CONF, leaf
+from measuring import CONF, encoder_named
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 from obert_sweeps.deploy.engines.torch_2of4 import CuSparseLtLinear, Torch2of4
-from obert_sweeps.make import make
-from obert_sweeps.model.base import Encoder
+from obert_sweeps.sparsity.pattern import pattern_named
 
 IN_A_GRAPH = 4  # products of one graph, which is timed; planning one can take half a second
 SIDES = ("dense", "rows", "columns", "both", "engine")
@@ -59,10 +58,10 @@ def microseconds(call: Callable[[], Tensor]) -> float:
 
 def linear(rows: int, columns: int, dtype: torch.dtype) -> nn.Linear:
     """A layer with 2:4 random weights."""
-    layer = nn.Linear(columns, rows)
-    groups = layer.weight.data.view(-1, 4)
-    groups.scatter_(1, groups.abs().argsort(dim=1)[:, :2], 0.0)
-    return layer.requires_grad_(False).to("cuda", dtype)
+    layer, pattern = nn.Linear(columns, rows).requires_grad_(False), pattern_named("2of4")
+    costs = pattern.costs(layer.weight.abs())
+    layer.weight.mul_(pattern.select({"layer": costs}, 0.5)["layer"])
+    return layer.to("cuda", dtype)
 
 
 @torch.inference_mode()
@@ -101,9 +100,7 @@ def measure(rows: int, columns: int, tokens: int, dtype: torch.dtype) -> dict[st
 
 def layers_of(model: str) -> Counter[tuple[int, int]]:
     """The shapes of an encoder's prunable weights, and how many there are of each."""
-    described = leaf("model", model, hub=None, from_config=True)
-    del described["note"]
-    encoder: Encoder = make(described, [], Encoder)
+    encoder = encoder_named(model)
     with torch.device("meta"):
         built = encoder.build("span", 2)
     return Counter(tuple(layer.weight.shape) for layer in encoder.prunable(built).values())
@@ -123,10 +120,10 @@ def main() -> None:
     table = Table("tokens", "weight", "layers", box=None)
     for column in (*SIDES, "dense TFLOP/s", "best TFLOP/s", "best ratio", "engine's"):
         table.add_column(column, justify="right")
-    found, ratios = [], []
+    found, ratios, layers = [], [], layers_of(args.model)
     for tokens in args.tokens:
         sums, work = dict.fromkeys(SIDES, 0.0), 0.0
-        for (rows, columns), count in layers_of(args.model).items():
+        for (rows, columns), count in layers.items():
             row = measure(rows, columns, tokens, dtype)
             found.append(row | {"layers": count})
             operations = 2.0 * rows * columns * tokens

@@ -22,13 +22,11 @@ def add_products(values: Tensor, grads: Tensor, block_size: int) -> None:
     """Add sum g g^T to all matrices. values (count, B - q, 2 q + 1), float64; grads (k, d)."""
     if grads.stride(-1) != 1:
         grads = grads.contiguous()
-    shape = _shape(block_size)
+    fetch = torch.version.cuda is not None and not triton.knobs.runtime.interpret
+    shape, how = adding(block_size), launching(block_size)
     _add_products[(len(values),)](
-        grads, grads.stride(0), len(grads), grads.shape[1], values,
-        **shape, STEP=16 if shape["HIGH"] <= 32 else 32,
-        FETCH=torch.version.cuda is not None and not triton.knobs.runtime.interpret,
-        num_warps=_warps(shape), num_stages=3,
-    )  # fmt: skip
+        grads, grads.stride(0), len(grads), grads.shape[1], values, **shape, FETCH=fetch, **how
+    )
 
 
 def invert(values: Tensor, block_size: int, num_grads: int, damp: float) -> bool:
@@ -36,12 +34,18 @@ def invert(values: Tensor, block_size: int, num_grads: int, damp: float) -> bool
     sound = torch.empty(len(values), dtype=torch.int32, device=values.device)
     # A number passed to a kernel would arrive in float32.
     numbers = torch.tensor([1 / num_grads, damp], dtype=torch.float64, device=values.device)
-    shape = _shape(block_size)
-    _invert[(len(values),)](values, sound, numbers, **shape, num_warps=_warps(shape))
+    shape, how = inverting(block_size), launching(block_size)
+    _invert[(len(values),)](values, sound, numbers, **shape, **how)
     return bool(sound.all())
 
 
-def _shape(block_size: int) -> dict[str, int]:
+def adding(block_size: int) -> dict[str, int]:
+    """The constants of `_add_products` but for FETCH: those of `_invert`, and its step."""
+    shape = inverting(block_size)
+    return {**shape, "STEP": 16 if shape["HIGH"] <= 32 else 32}
+
+
+def inverting(block_size: int) -> dict[str, int]:
     """B and q, and the sizes of tiles that hold what is before the cut, and behind it."""
     cut = block_size // 2
     return {
@@ -52,8 +56,9 @@ def _shape(block_size: int) -> dict[str, int]:
     }
 
 
-def _warps(shape: dict[str, int]) -> int:
-    return 1 if shape["HIGH"] <= 32 else 4
+def launching(block_size: int) -> dict[str, int]:
+    """What Triton is told of a launch: warps a program, and steps of its loop under way at once."""
+    return {"num_warps": 1 if inverting(block_size)["HIGH"] <= 32 else 4, "num_stages": 3}
 
 
 # One compilation serves all numbers and all parts of a layer.

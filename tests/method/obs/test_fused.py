@@ -117,17 +117,15 @@ from triton.compiler import ASTSource, compile
 from obert_sweeps.method.obs import fused
 
 card, block = int(sys.argv[1]), int(sys.argv[2])
-shape = fused._shape(block)
 numbers = {"grads": "*fp32", "row": "i64", "count": "i32", "weights": "i32", "values": "*fp64"}
 pointers = {"values": "*fp64", "sound": "*i32", "numbers": "*fp64"}
-more = {"STEP": 16 if shape["HIGH"] <= 32 else 32, "FETCH": True}
 for kernel, types, fixed in (
-    (fused._add_products, numbers, shape | more), (fused._invert, pointers, shape)
+    (fused._add_products, numbers, fused.adding(block) | {"FETCH": True}),
+    (fused._invert, pointers, fused.inverting(block)),
 ):
     signature = types | dict.fromkeys(fixed, "constexpr")
-    how = {"num_warps": fused._warps(shape), "num_stages": 3}
-    made = compile(ASTSource(kernel, signature, fixed), GPUTarget("cuda", card, 32), how)
-    print(len(made.asm["cubin"]))
+    source, target = ASTSource(kernel, signature, fixed), GPUTarget("cuda", card, 32)
+    print(len(compile(source, target, fused.launching(block)).asm["cubin"]))
 """
 
 
