@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..plan.dag import Plan
-from ..plan.method_code import changed_since
-from ..report.facts.environment import gone
+from ..report.facts.environment import gone, of_other_code
 from ..store import Store
 from .answer import notice
 
-_TOLD = 3  # ids in a line
-
 
 def tell_of_changed_code(plan: Plan, done: Collection[str], store: Store) -> None:
-    finished = (stage for stage in plan.wanted() if stage.id in done)
-    for target, ids in changed_since(finished, store.stage).items():
-        told = ", ".join(ids[:_TOLD]) + (", …" if len(ids) > _TOLD else "")
+    finished = [stage for stage in plan.wanted() if stage.id in done]
+    for warning in of_other_code(finished, store):
         notice(
-            f"the code of {target} has changed since {len(ids)} finished stage(s) were computed"
-            f" ({told}); their results are used as they are. If the change matters, raise `version`"
-            " in the class, and they and all that follows from them are computed again."
+            f"{warning}. If the change matters, raise `version` in the class, and they and all that"
+            " follows from them are computed again."
         )
 
 

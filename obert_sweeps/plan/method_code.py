@@ -43,27 +43,31 @@ class Codes:
 
     def _read(self, target: str) -> Code:
         module, _, name = target.rpartition(".")
-        version, texts = None, {}
+        version: int | None = None
+        texts: dict[str, str] = {}
         for where, tree, node in self._lineage(module, name):
             version = _version(node, where) if version is None else version
-            texts[where] = ast.unparse(_without_docstrings(tree))
+            self._gather(where, tree, texts)
         if not texts:
             return Code()
         digest = hashlib.sha256("\n".join(texts.values()).encode()).hexdigest()[:16]
         return Code(version or 1, digest)
 
+    def _gather(self, module: str, tree: ast.Module, texts: dict[str, str]) -> None:
+        """A module's text, and those of what it imports from its own folder, such as an engine."""
+        if module in texts:
+            return
+        imported = [name for node in ast.walk(tree) for name in _beside(node, module)]
+        texts[module] = ast.unparse(_without_docstrings(tree))
+        for name in imported:
+            if (found := self._tree(name)) is not None:
+                self._gather(name, found, texts)
+
     def _lineage(self, module: str, name: str) -> Iterator[tuple[str, ast.Module, ast.ClassDef]]:
         """A class and those it inherits from, with their modules; imported names are followed."""
-        text = self._source(module)
-        if text is None:
+        tree = self._tree(module)
+        if tree is None:
             return
-        try:
-            tree = ast.parse(text)
-        except SyntaxError as error:
-            raise RequestError(
-                f"{module} is no Python: line {error.lineno}: {error.msg}. Mend it, or choose"
-                " another method."
-            ) from error
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and node.name == name:
                 yield module, tree, node
@@ -75,12 +79,19 @@ class Codes:
                     if (given.asname or given.name) == name:
                         yield from self._lineage(_imported(node, module), given.name)
 
-    def _source(self, module: str) -> str | None:
+    def _tree(self, module: str) -> ast.Module | None:
         if module == ROOT or module.partition(".")[0] not in (PACKAGE, *self.allow_targets):
             return None
         spec = spec_of(module)
         loader = spec.loader if spec else None
-        return loader.get_source(module) if isinstance(loader, InspectLoader) else None
+        text = loader.get_source(module) if isinstance(loader, InspectLoader) else None
+        try:
+            return None if text is None else ast.parse(text)
+        except SyntaxError as error:
+            raise RequestError(
+                f"{module} is no Python: line {error.lineno}: {error.msg}. Mend it, or choose"
+                " another method."
+            ) from error
 
 
 def changed_since(
@@ -120,6 +131,14 @@ def _imported(node: ast.ImportFrom, module: str) -> str:
     is_package = spec is not None and spec.submodule_search_locations is not None
     up = path[: len(path) - node.level + is_package]
     return ".".join([*up, node.module] if node.module else up)
+
+
+def _beside(node: ast.AST, module: str) -> list[str]:
+    """The modules that `from .name import …` and `from . import name` may mean; [] for others."""
+    if not isinstance(node, ast.ImportFrom) or node.level != 1:
+        return []
+    where = _imported(node, module)
+    return [where] if node.module else [f"{where}.{given.name}" for given in node.names]
 
 
 def _version(node: ast.ClassDef, module: str) -> int | None:

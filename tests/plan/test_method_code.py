@@ -70,6 +70,28 @@ def test_names_are_followed_to_their_class_and_its_bases(own: Path) -> None:
     assert movement.version == soft.version == 1 and movement.digest != soft.digest
 
 
+def test_what_a_method_imports_from_its_own_folder_is_its_code_too(own: Path) -> None:
+    """An engine beside the method, however it is imported; not what all the package shares."""
+    folder = own.parent
+    (folder / "engine").mkdir()
+    beside = {
+        "engine/__init__.py": "",
+        "engine/step.py": "def run():\n    from . import algebra\n",
+        "engine/algebra.py": "from .step import run\nfrom ..shared import X\n",
+        "shared.py": "X = 1\n",
+    }
+    for name, text in beside.items():
+        (folder / name).write_text(text)
+    own.write_text("from .engine.step import run\n" + CLASS.format("", 1))
+    first = code()
+    for name in ("engine/step.py", "engine/algebra.py"):
+        (folder / name).write_text(beside[name] + "Y = 2\n")
+        assert code().digest != first.digest, name
+        (folder / name).write_text(beside[name])
+    (folder / "shared.py").write_text("X = 2\n")
+    assert code() == first
+
+
 def test_what_is_not_allowed_or_not_there_is_not_read(own: Path) -> None:
     own.write_text(CLASS.format("version = 2", 1))
     assert code(allow=()) == Code()
@@ -118,9 +140,7 @@ def test_a_plan_tells_of_results_of_older_code(
     assert told(before) == ""
     changed = planned(1, "new")
     assert list(changed.stages) == list(before.stages)
-    assert f"Magnitude has changed since 1 finished stage(s) were computed ({final.id})" in told(
-        changed
-    )
+    assert f"Magnitude has changed since 1 finished stage ran ({final.id})" in told(changed)
     raised = planned(2, "new")
     assert [s.id for s in raised.wanted()][:-1] == [s.id for s in before.wanted()][:-1]
     assert raised.wanted()[-1].id != final.id and told(raised) == ""

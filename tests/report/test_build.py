@@ -304,7 +304,8 @@ def test_results_of_other_code_are_warned_of():
     fake.stage = lambda i: then if i == stage.id else recorded(i)
     (warning,) = build(fake, fake)["environment"]["warnings"]
     assert warning == (
-        f"the code of package.platon has changed since 1 stage of these results ran ({stage.id})"
+        f"the code of package.platon has changed since 1 finished stage ran ({stage.id});"
+        " the results are used as they are"
     )
     then["notes"]["method_code"] = "now"
     assert build(fake, fake)["environment"]["warnings"] == []

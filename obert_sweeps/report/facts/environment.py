@@ -8,6 +8,7 @@ from typing import Any
 from ...amounts import counted
 from ...catalogue.cell import method_label
 from ...plan.method_code import changed_since
+from ...schema import Stage
 from .dotted import dotted
 from .outcome import CellOutcome
 from .views import CellView, PlanView, StoreView
@@ -29,24 +30,24 @@ def environment(
     """
     finished = {i: result for i in stage_ids if (result := store.result(i)) is not None}
     recorded = [result.get("environment") for result in finished.values()]
-    changed = changed_since((plan.stages[i] for i in finished if i in plan.stages), store.stage)
+    taken = [plan.stages[i] for i in finished if i in plan.stages]
     return {
         "values": {name: sorted(v) for name, v in sorted(_values(recorded).items())},
         "warnings": [
             *gone(plan),
-            *_computed_before(changed),
+            *of_other_code(taken, store),
             *_warnings(plan.cells, outcomes),
             *_beside(beside, store),
         ],
     }
 
 
-def _computed_before(changed: Mapping[str, list[str]]) -> list[str]:
+def of_other_code(finished: Iterable[Stage], store: StoreView) -> list[str]:
     """Of methods whose code is other by now; their `version` was not raised, so ids are alike."""
     return [
-        f"the code of {target} has changed since {counted(len(ids), 'stage')} of these results ran"
-        f" ({', '.join(ids[:3])}{', …' if ids[3:] else ''})"
-        for target, ids in changed.items()
+        f"the code of {target} has changed since {counted(len(ids), 'finished stage')} ran"
+        f" ({', '.join(ids[:3])}{', …' if ids[3:] else ''}); the results are used as they are"
+        for target, ids in changed_since(finished, store.stage).items()
     ]
 
 
