@@ -54,7 +54,7 @@ class Point:
         return f"oBERT, r = {self.recomputations}, {self.update}"
 
     def overrides(self, dense_schedule: str) -> list[str]:
-        said = [f"base_seed={self.seed}", f"method={self.method}"]
+        said = [f"seeds=[{self.seed}]", "vary=all", f"method={self.method}"]
         if self.method == "dense":
             return [*said, f"schedule={dense_schedule}"]
         said += ["schedule=oneshot", f"sparsity={self.pattern}"]
