@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -129,7 +129,8 @@ class Cell:
     `published` maps each printed metric to its value, None where the document prints NA;
     `converges` is False where that NA means "does not converge". `reading_error` is the half-width,
     in points, of what a value read off a figure may be wrong by. `runs` is how many runs over seeds
-    the printed values are means of; 1 where that is not known. `settings` is what was said of a
+    the printed values are means of; 1 where that is not known. `assumed` says what no source gives
+    of how the printed values came about, whatever the recipe. `settings` is what was said of a
     cell of one's own beyond its id, and of one of the document that makes it another than was
     published: it tells those apart that have the same id.
     """
@@ -150,6 +151,7 @@ class Cell:
     converges: bool = True
     reading_error: float = 0.0
     runs: int = 1
+    assumed: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
 
     def listing(self) -> dict[str, Any]:

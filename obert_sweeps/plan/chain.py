@@ -215,12 +215,12 @@ class Chain:
             return None
         if name == "dense":
             base = self.seed if request.vary == "all" else int(request.base_seed)
-            return chains.of(dense_of(self.cell), base).final
+            return self.resting_on(chains.of(dense_of(self.cell), base)).final
         if name == "pretrained":
             schedule = request.preset.pretrain
             if schedule is None:
                 return None
-            return chains.new(dense_of(self.cell), schedule, self.seed).final
+            return self.resting_on(chains.new(dense_of(self.cell), schedule, self.seed)).final
         raise RequestError(
             f"schedule '{self.notes['schedule']}' starts from '{name}', which is none of its "
             f"stages ({', '.join(self.links)}), nor checkpoint, pretrained or dense."
@@ -236,9 +236,15 @@ class Chain:
                     " dense, a model as it was trained: it has no file to compare with. Use a"
                     " schedule that exports the dense model: against: dense_reference; or null."
                 )
-            return self.chains.of(dense, self.seed).final
+            return self.resting_on(self.chains.of(dense, self.seed)).final
         dense = replace(dense, model=self.chains.dense_model(self.cell), schedule=name)
-        return self.chains.of(dense, self.seed).exported
+        return self.resting_on(self.chains.of(dense, self.seed)).exported
+
+    def resting_on(self, other: Chain) -> Chain:
+        """A chain whose model this one starts from, is taught by or is compared with."""
+        of = other.notes["schedule"]
+        self.assumed |= {f"{of}.{key}": why for key, why in other.assumed.items()}
+        return other
 
     def note_assumed(self, link: AnyLink, provenance: dict[str, Any]) -> None:
         self.assumed |= self.notes["assumed"]

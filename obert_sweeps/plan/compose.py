@@ -20,6 +20,7 @@ from ..request.read import Loaded
 from ..request.selection import level_of
 from ..schema import Benchmark, EqualBudget, RequestError, first_line, role_group
 from ..train.check import check_values
+from .assumed import concerning
 from .changes import changes
 from .cost import capped
 from .link import AnyLink, DeployLink, Link, at_equal_budget, in_rounds
@@ -92,7 +93,8 @@ class Composer:
         if (name, said) not in self._links:
             self._links[name, said] = self._merged_links(name, leaf["stages"], said)
         links = copy.deepcopy(self._links[name, said])
-        assumed = {k: v for k, v in leaf["assumed"].items() if k.split(".")[0] in links}
+        assumed = concerning(leaf["assumed"], cell)
+        assumed = {key: why for key, why in assumed.items() if key.split(".")[0] in links}
         target = 0.0 if cell.pattern == "dense" else self.sparsity_of(cell)["level"]
         notes = {"schedule": name, "source": leaf["source"], "assumed": assumed}
         notes |= {"not_taken": leaf["not_taken"]} if leaf.get("not_taken") else {}
@@ -169,7 +171,7 @@ class Composer:
         training = self.training_of(cell, link, where, key)
         check_values(training, where, key)
         notes["method_source"] = method.pop("source", "")
-        notes["method_assumed"] = method.pop("assumed", None) or {}
+        notes["method_assumed"] = concerning(method.pop("assumed", None), cell, between or ())
         recipe = {
             "kind": "train",
             "task": task,

@@ -121,7 +121,7 @@ def _cell(cell: Cell, chains: Chains, seeds: list[int], selected: bool) -> CellP
     one = of_seeds[seeds[0]]
     recipes = {role: chains.stages[i].recipe for role, i in one.ids.items()}
     *earlier, (_, last) = [item for item in recipes.items() if is_training(item[1])]
-    planned.assumed = one.assumed
+    planned.assumed = {**cell.assumed, **one.assumed}
     planned.knobs = {
         **last,
         "earlier": dict(earlier),

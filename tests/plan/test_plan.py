@@ -174,8 +174,21 @@ def test_published_hyper_parameters_reach_the_recipes(paper: Plan) -> None:
 
 
 def test_what_no_source_gives_is_said_of_each_cell_that_takes_it(paper: Plan) -> None:
-    scope = {c.cell.id: "method.scope" in c.assumed for c in paper.selected()}
-    assert scope == {name: "/magnitude/" in name for name in scope}
+    assumed = {c.cell.id: set(c.assumed) for c in paper.selected()}
+
+    def taken(key: str) -> set[str]:
+        return {name for name, keys in assumed.items() if key in keys}
+
+    of_2of4 = {name for name in assumed if "2of4" in name}
+    assert taken("method.scope") == {n for n in assumed if "/magnitude/90" in n}  # none for 2:4
+    assert taken("oneshot.sparsity") == of_2of4
+    assert taken("method.fisher_block_size") == {n for n in of_2of4 if "obert" in n}
+    large = {n for n in assumed if n.startswith(("t2", "t3")) and not n.endswith("dense")}
+    assert taken("dense_squad.dense") == large  # their teacher's, which no source gives for them
+    assert taken("dense") == {"t2/squad/bert_large/dense"}  # and BERT-base's is printed
+    assert not assumed["t1/squad/bert_base/dense"] and not assumed["t4/sst2/bert_base/dense"]
+    in_table_5 = {n for n in assumed if n.startswith("t5") and n.endswith("dense")}
+    assert taken("training") == in_table_5
 
 
 def test_what_follows_a_pruning_stage_is_named_by_what_it_keeps(paper: Plan) -> None:
