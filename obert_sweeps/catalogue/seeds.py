@@ -8,8 +8,17 @@ They were distilled, which table 5's cells are not: the nearest to a published d
 from __future__ import annotations
 
 from statistics import stdev
+from typing import NamedTuple
 
 from .cell import Cell
+
+
+class PublishedDeviation(NamedTuple):
+    """How a published result varies over seeds: standard deviation (n - 1) in points, of n."""
+
+    value: float
+    seeds: int
+
 
 PUBLISHED_SEEDS: dict[tuple[str, float], dict[str, tuple[float, ...]]] = {
     # (task, sparsity) -> metric -> a value a seed
@@ -36,12 +45,9 @@ PUBLISHED_SEEDS: dict[tuple[str, float], dict[str, tuple[float, ...]]] = {
 }
 
 
-def published_deviation(cell: Cell, metric: str) -> float | None:
-    """Standard deviation over published seeds (n - 1), in points; None where there are none.
-
-    Of the same model, method, pattern, task and sparsity as the cell.
-    """
+def published_deviation(cell: Cell, metric: str) -> PublishedDeviation | None:
+    """Of the cell's model, method, pattern, task and sparsity; None where none was printed."""
     if (cell.method, cell.model, cell.pattern) != ("obert", "bert_base", "unstructured"):
         return None
     seeds = PUBLISHED_SEEDS.get((cell.task, cell.sparsity), {}).get(metric)
-    return stdev(seeds) if seeds else None
+    return PublishedDeviation(stdev(seeds), len(seeds)) if seeds else None

@@ -55,7 +55,7 @@ class FakeSweep:
             "id": stage,
             "status": status,
             "metrics": metrics,
-            "final_metrics": {name: value - 0.5 for name, value in metrics.items()},
+            "final_metrics": dict(metrics),
             "steps": 100,
             "cost": {"seconds": 2.0, "cpu_seconds": 1.5, "gpu_seconds": 0.5},
             "environment": {"host": "a", "versions": {"torch": "2.13.0"}},

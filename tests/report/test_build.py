@@ -14,7 +14,7 @@ from obert_sweeps.report import words
 from obert_sweeps.report.build import build
 from obert_sweeps.report.words.verdicts import SIGNS
 
-SMALL = {1: -0.2, 2: 0.0, 3: 0.2}  # s = 0.2: a band of ±0.99, just inside the margin
+SMALL = {1: -0.2, 2: 0.0, 3: 0.2}  # s = 0.2: an interval of ±0.67, within the margin
 
 
 def by_id(report):
@@ -29,13 +29,8 @@ def test_a_store_that_holds_the_document_reproduces_it():
     assert list(report) == keys
     cells = by_id(report)
     assert len(cells) == 69
-    # Table 3's and 1's speeds vary by 0.2 around 1 here: too noisy to judge, which is the point.
     odd = {name for name, entry in cells.items() if entry["verdict"] != "reproduced"}
-    assert odd == {
-        "t1/squad/bert_base/obert/2of4",
-        "t3/squad/bert_large/dense",
-        "t2/squad/bert_large/prune_ofa/95",
-    }
+    assert odd == {"t2/squad/bert_large/prune_ofa/95"}
     assert cells["t2/squad/bert_large/prune_ofa/95"]["verdict"] == "unpublished"
     odd = {claim["id"] for claim in report["claims"] if claim["verdict"] != "held"}
     assert odd == {"t5/platon-is-tuned"}  # the fake's recipes are the same for all tasks
@@ -53,7 +48,8 @@ def test_a_store_that_holds_the_document_reproduces_it():
 def test_one_entry_in_numbers():
     fake = sweep()
     for seed, value in ((1, 90.0), (2, 91.0), (3, 92.0)):
-        fake.finish("t5/sst2/bert_base/obert/90", seed, accuracy=value)
+        result = fake.finish("t5/sst2/bert_base/obert/90", seed, accuracy=value)
+        result["final_metrics"] = {"accuracy": value - 0.5}
         fake.finish("t5/sst2/bert_base/dense", seed, accuracy=94.0)
     entry = by_id(build(fake, fake))["t5/sst2/bert_base/obert/90"]
     assert entry["measured"] == {"accuracy": 91.0} and entry["sd"] == {"accuracy": 1.0}
@@ -103,15 +99,45 @@ def test_a_missing_seed_is_missing_on_both_sides_of_a_recovery():
 
 @pytest.mark.parametrize("stand_in", [True, False])
 def test_how_published_models_vary_says_nothing_of_stand_ins(stand_in):
-    fake = sweep(seeds=(1,), stand_in=stand_in)
-    for name, accuracy in (("obert/90", 90.0), ("platon/90", 92.0)):
-        fake.finish(f"t5/qqp/bert_base/{name}", 1, accuracy=accuracy, f1=accuracy)
+    """oBERT's one seed has the printed deviation, unless it is a stand-in's."""
+    fake = sweep(stand_in=stand_in)
+    fake.finish("t5/qqp/bert_base/obert/90", 1, accuracy=90.0, f1=90.0)
+    for seed in (1, 2, 3):
+        value = 92.0 + 0.1 * seed
+        fake.finish("t5/qqp/bert_base/platon/90", seed, accuracy=value, f1=value)
     claim = next(c for c in build(fake, fake)["claims"] if c["id"] == "t5/obert-beats-platon")
     evidence = next(e for e in claim["evidence"] if "/qqp/" in e["better"])
     assert (evidence["verdict"], evidence["leaning"]) == (
         "undecided" if stand_in else "broken",
         "broken",
     )
+
+
+def test_a_diverged_seed_leaves_no_recovery_no_rank_and_no_claim():
+    """One of three seeds did well: what survived is no result of the method."""
+    fake = sweep()
+    fake.finish_as_published({1: -0.1, 2: 0.0, 3: 0.1})
+    name = "t5/sst2/bert_base/obert/90"
+    for seed in (2, 3):
+        fake.finish(name, seed, status="not_converged")
+    report = build(fake, fake)
+    entry = by_id(report)[name]
+    assert (entry["verdict"], entry["recovery"]) == ("not_converged", None)
+    assert (entry["rank"], entry["rank_of"]) == (6, 6)
+    claim = next(c for c in report["claims"] if c["id"] == "t5/sst2/best")
+    assert claim["verdict"] == "undecided" and claim["leaning"] is None
+
+
+def test_speeds_of_another_machine_are_shown_and_decide_nothing():
+    fake = sweep()
+    fake.finish_as_published(SMALL)
+    name = "t3/squad/bert_large/obert/95"
+    for seed in (1, 2, 3):
+        published = dict(fake.cells[name].cell.published)
+        fake.finish(name, seed, **(published | {"throughput": 13.7, "f1": 90.2 + 0.1 * seed}))
+    entry = by_id(build(fake, fake))[name]
+    assert entry["verdict"] == "reproduced" and entry["measured"]["throughput"] < 14
+    assert set(entry["by_metric"]) == {"f1", "file_mb", "compression"}
 
 
 def test_stand_ins_show_recovery_and_rank_and_are_never_reproduced():
@@ -208,7 +234,7 @@ def test_equals_share_a_rank_and_it_says_so():
     assert said == expected | {"movement": "4=/5"}
     fake.finish("t5/sst2/bert_base/soft_movement/90", 1, accuracy=10.0)
     best = next(c for c in build(fake, fake)["claims"] if c["id"] == "t5/sst2/best")
-    assert words.claims.verdict(best) == "not decidable, tied, on stand-ins"
+    assert words.claims.verdict(best) == "not decidable, 4 of 5 ahead, on stand-ins"
 
 
 def test_only_selected_cells_are_reported_and_the_baseline_may_be_another():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from statistics import fmean
 from typing import Any
@@ -39,6 +39,11 @@ class CellOutcome:
     def of(self, metric: str) -> dict[int, float]:
         """Seed -> value, for the converged seeds that have this metric."""
         return {seed: m[metric] for seed, m in sorted(self.values.items()) if metric in m}
+
+    def at_last_epoch(self) -> CellOutcome:
+        """The same, with each seed's last epoch instead of the one whose weights were kept."""
+        last = {seed: self.final_values.get(seed, found) for seed, found in self.values.items()}
+        return replace(self, values=last)
 
     def mean(self, metric: str) -> float | None:
         """Over the converged seeds that have this metric; None where none has."""

@@ -85,9 +85,9 @@ def _judge(cell: Cell, outcome: CellOutcome) -> dict[str, Judgement]:
     judgements = {}
     for name, published in cell.published.items():
         values = list(outcome.of(name).values())
-        if published is None or not values:
-            continue
         metric = metric_named(name)
+        if published is None or not values or metric.of_the_machine:
+            continue
         judgements[name] = judge(
             values,
             published,
@@ -117,9 +117,9 @@ def _recovery(
 ) -> dict[str, float | None]:
     """Shares of the own dense model on the primary metric, ours and the document's, 0..1.
 
-    `dense` is the score of ours, over the cell's own seeds as far as it has them: where a seed is
-    missing, the others' dense models are not its measure. A cell of one's own has its dense model
-    among its stages, if any.
+    None where a seed diverged. `dense` is the score of ours, over the cell's own seeds as far as it
+    has them: where a seed is missing, the others' dense models are not its measure. A cell of one's
+    own has its dense model among its stages, if any.
     """
     cell, outcome = plan.cell, outcomes[plan.cell.id]
     metric = primary_metric(cell.task)
@@ -133,6 +133,7 @@ def _recovery(
         dense = of_own_seeds(dense, plan, plans[baseline]) if baseline in plans else dense
         dense = {seed: dense[seed] for seed in values if seed in dense} or dense
     ours, own = (fmean(found.values()) if found else None for found in (values, dense))
+    ours = None if outcome.diverged else ours  # of the seeds that survived it would flatter
     printed_dense = cell_named(cell.baseline) if cell.baseline else cell
     theirs = _share(cell.published.get(metric), printed_dense.published.get(metric))
     return {"recovery": _share(ours, own), "published_recovery": theirs, "dense": own}

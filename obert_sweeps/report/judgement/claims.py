@@ -23,19 +23,25 @@ def claim_entries(
     """Every claim that the selected cells bear on, with verdict held, broken or undecided.
 
     `entries` are the cells of the report. `leaning` says where the numbers point, whatever their
-    uncertainty: held, broken, or tied, on the line itself; None where some are missing.
+    uncertainty: held, broken or tied, on the line itself, where all comparisons do so, else mixed;
+    None where some are missing. `last_epoch` is the same claim with what each cell scored at its
+    last epoch, where some kept the weights of another: those of the best on the scored rows, as
+    only some methods do.
     """
     selected = {name for name, plan in plans.items() if plan.selected}
     tables = {plans[name].cell.table for name in selected}
     as_published = not any(plans[name].comparison for name in selected)
     found = []
     for claim in claims:
+        last_epoch = None
         if claim.audit is None and selected.intersection(claim.cells()):
-            evidence = _compared(claim, plans, outcomes)
-            verdict, leaning = _together(claim, evidence, plans, outcomes), _leaning(evidence)
+            decided = _decided(claim, plans, outcomes)
+            last = {name: outcome.at_last_epoch() for name, outcome in outcomes.items()}
+            if any(last[n].values != outcomes[n].values for n in claim.cells() if n in outcomes):
+                last_epoch = _decided(claim, plans, last)
         elif claim.audit is not None and claim.table in tables:
             verdict, evidence = decide(claim, audit, entries, as_published)
-            leaning = None
+            decided = {"verdict": verdict, "evidence": evidence, "leaning": None}
         else:
             continue
         used = [plans[name] for name in claim.cells() if name in plans]
@@ -43,19 +49,29 @@ def claim_entries(
             {
                 "id": claim.id,
                 "text": claim.text,
-                "verdict": verdict,
-                "evidence": evidence,
+                **decided,
+                "last_epoch": last_epoch,
                 "table": claim.table,
                 "relation": claim.relation if claim.audit is None else claim.audit,
                 "threshold": claim.threshold,
                 "tolerance": claim.tolerance,
                 "why": claim.why,
-                "leaning": leaning,
                 "stand_in": claim.audit is None and any(plan.stand_in for plan in used),
                 "assumed": any(plan.assumed for plan in used),
             }
         )
     return found
+
+
+def _decided(
+    claim: Claim, plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]
+) -> dict[str, Any]:
+    evidence = _compared(claim, plans, outcomes)
+    return {
+        "verdict": _together(claim, evidence, plans, outcomes),
+        "evidence": evidence,
+        "leaning": _leaning(evidence),
+    }
 
 
 def _compared(
@@ -88,7 +104,7 @@ def _together(
 
 
 def _leaning(evidence: Sequence[Mapping[str, Any]]) -> str | None:
-    leanings = [item["leaning"] for item in evidence]
+    leanings = {item["leaning"] for item in evidence}
     if not leanings or None in leanings:
         return None
-    return next((one for one in ("broken", "tied") if one in leanings), "held")
+    return leanings.pop() if len(leanings) == 1 else "mixed"

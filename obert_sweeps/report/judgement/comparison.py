@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf, sqrt
+from math import inf
 from statistics import fmean, variance
 from typing import Any
 
 from ...catalogue.cell import Cell
 from ...catalogue.claims import CellMetric, Claim
-from ...catalogue.seeds import published_deviation
+from ...catalogue.seeds import PublishedDeviation, published_deviation
 from ...catalogue.tables import cell_named
 from ..facts.lineage import of_own_seeds
 from ..facts.outcome import CellOutcome
 from ..facts.views import CellView
-from .student import CONFIDENCE, critical_value
-from .verdicts import ROUNDING, no_band
+from .student import CONFIDENCE, half_width
+from .verdicts import ROUNDING, no_interval
+
+BySeed = Mapping[int, float]
+Given = tuple[PublishedDeviation | None, PublishedDeviation | None]  # of either side
 
 
 def _leans(excess: float) -> str:
@@ -53,25 +56,21 @@ def compare(
         theirs = of_own_seeds(theirs, plans[a_id], plans[b_id])
     if not ours or not theirs:
         return evidence | _without_values(a, b, bool(ours), bool(theirs))
-    s_pub = None
-    if not any(plans[name].stand_in for name in (a_id, b_id) if name in plans):
-        published = [published_deviation(cell, metric) for cell in document]
-        s_pub = next((s for s in published if s is not None), None)
-    return evidence | _of_values(claim, ours, theirs, s_pub, confidence)
+    stand_ins = any(plans[name].stand_in for name in (a_id, b_id) if name in plans)
+    given = [None if stand_ins else published_deviation(cell, metric) for cell in document]
+    found = _of_values(claim, ours, theirs, (given[0], given[1]), confidence)
+    return evidence | found | _with_diverged(found["leaning"], a, b)
 
 
 def _of_values(
-    claim: Claim,
-    ours: Mapping[int, float],
-    theirs: Mapping[int, float],
-    s_pub: float | None,
-    confidence: float,
+    claim: Claim, ours: BySeed, theirs: BySeed, given: Given, confidence: float
 ) -> dict[str, Any]:
     """The comparison of values by seed: in pairs, of shared seeds alone, where several are."""
     shared = sorted(set(ours) & set(theirs))
     paired = len(shared) > 1
     left, right = ([values[s] for s in (shared if paired else values)] for values in (ours, theirs))
-    excess, half = _excess(left, right, claim, paired, s_pub, confidence)
+    excess = fmean(left) - claim.threshold * fmean(right) + claim.tolerance
+    half = _half_width(left, right, claim.threshold, paired, given, confidence)
     verdict, reason = _decide(excess, half)
     return {
         "measured": [fmean(left), fmean(right)],
@@ -86,54 +85,56 @@ def _of_values(
     }
 
 
-def _excess(
+def _half_width(
     ours: Sequence[float],
     theirs: Sequence[float],
-    claim: Claim,
+    share: float,
     paired: bool,
-    s_pub: float | None,
+    given: Given,
     confidence: float,
-) -> tuple[float, float | None]:
-    """ours - threshold * theirs + tolerance, and the half-width of its confidence interval.
+) -> float | None:
+    """Of the interval of mean(ours) - share * mean(theirs); None where a side's spread is unknown.
 
-    Where the seeds show no deviation (one on each side, or the same for all) the published one
-    stands for it, and without one, as of stand-ins, there is no interval.
+    Paired by seed, else Welch's.
     """
-    excess = fmean(ours) - claim.threshold * fmean(theirs) + claim.tolerance
-    spread, df = _spread(ours, theirs, claim.threshold, paired)
-    if spread <= ROUNDING**2:
-        if s_pub is None:
-            return excess, None
-        spread = s_pub**2 * (1 / len(ours) + claim.threshold**2 / len(theirs))
-        df = inf
-    return excess, critical_value(df, confidence) * sqrt(spread)
-
-
-def _spread(
-    ours: Sequence[float], theirs: Sequence[float], share: float, paired: bool
-) -> tuple[float, float]:
-    """The variance of mean(ours) - share * mean(theirs), and its degrees of freedom.
-
-    Paired by seed, else Welch's. With one value on one side, the other side's variance stands for
-    both.
-    """
-    n, m = len(ours), len(theirs)
     if paired:
-        return variance([x - share * y for x, y in zip(ours, theirs, strict=True)]) / n, n - 1
-    if min(n, m) == 1:
-        longer = ours if n > m else theirs
-        known = variance(longer) if len(longer) > 1 else 0.0
-        return known * (1 / n + share**2 / m), max(n, m) - 1
-    left, right = variance(ours) / n, share**2 * variance(theirs) / m
-    if left + right == 0.0:
-        return 0.0, inf
-    df = (left + right) ** 2 / (left**2 / (n - 1) + right**2 / (m - 1))
-    return left + right, round(df, 6)
+        differences = [x - share * y for x, y in zip(ours, theirs, strict=True)]
+        parts = [(variance(differences) / len(ours), len(ours) - 1.0)]
+    else:
+        left, right = _of_mean(ours, given[0]), _of_mean(theirs, given[1])
+        if left is None or right is None:
+            return None
+        parts = [left, (share**2 * right[0], right[1])]
+    return half_width(parts, confidence) if sum(v for v, _ in parts) > ROUNDING**2 else None
+
+
+def _of_mean(
+    values: Sequence[float], given: PublishedDeviation | None
+) -> tuple[float, float] | None:
+    """The variance of one side's mean, with its degrees of freedom; None if nothing tells it.
+
+    What the seeds do not vary, such as the pruning of one dense model by magnitude, is certain.
+    """
+    if len(values) > 1 and (found := variance(values)) > ROUNDING**2:
+        return found / len(values), len(values) - 1
+    if given is not None:
+        return given.value**2, given.seeds - 1
+    return (0.0, inf) if len(values) > 1 else None
+
+
+def _with_diverged(leaning: str, a: CellOutcome, b: CellOutcome) -> dict[str, Any]:
+    """What is left of a lead where some seeds diverged, which is worse than any value."""
+    winner = {"held": a, "broken": b}.get(leaning)
+    if winner is None or not winner.diverged:
+        return {}
+    count = len(winner.diverged) + len(winner.values)
+    reason = f"{len(winner.diverged)} of {count} seeds of the better one did not converge"
+    return {"verdict": "undecided", "reason": reason, "leaning": None}
 
 
 def _decide(excess: float, half: float | None) -> tuple[str, str]:
     if half is None:
-        return "undecided", no_band("one seed each, or the same for all")
+        return "undecided", no_interval("one seed on a side, or the same for all")
     if excess - half > 0:
         return "held", "the interval of the difference is above zero"
     if excess + half < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..facts.effort import QUANTITIES
@@ -15,8 +15,8 @@ def fairness(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Means over the tasks of each method that is not blocked; None where one is not known.
 
     Keys: table, method, model, variant, tasks, knobs (the audit's group, None if it has none),
-    effort (its quantities), and recovery and published_recovery: (mean, over how many tasks), since
-    a diverged model has none.
+    effort (its quantities), and recovery and published_recovery: (mean, over how many tasks). A
+    diverged model has none, here or in print; where both are there, both means are of such tasks.
     """
     groups: dict[tuple[Any, ...], list[CellEntry]] = {}
     for entry in report["cells"]:
@@ -29,9 +29,14 @@ def fairness(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             **dict(zip(GROUP, key, strict=True)),
             "tasks": [entry["task"] for entry in entries],
             "knobs": audited.get(key),
-            "recovery": mean_of_known(entry["recovery"] for entry in entries),
-            "published_recovery": mean_of_known(entry["published_recovery"] for entry in entries),
+            **_recoveries(entries),
             "effort": {q: mean_of_all(e["effort"][q] for e in entries) for q in QUANTITIES},
         }
         for key, entries in groups.items()
     ]
+
+
+def _recoveries(entries: Sequence[CellEntry]) -> dict[str, tuple[float | None, int]]:
+    kinds = ("recovery", "published_recovery")
+    both = [entry for entry in entries if all(entry[kind] is not None for kind in kinds)]
+    return {kind: mean_of_known(entry[kind] for entry in both or entries) for kind in kinds}

@@ -25,9 +25,14 @@ Ranks = dict[str, Rank]  # by cell id
 
 
 def measured_ranks(plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]) -> Ranks:
-    """Ranks of the cells that are finished; diverged ones come last."""
+    """Ranks of the cells that are finished; those with a diverged seed come last."""
     return _ranks(
-        (plan.cell, outcomes[name].mean(primary_metric(plan.cell.task)))
+        (
+            plan.cell,
+            None
+            if outcomes[name].diverged
+            else outcomes[name].mean(primary_metric(plan.cell.task)),
+        )
         for name, plan in plans.items()
         if outcomes[name].finished
     )

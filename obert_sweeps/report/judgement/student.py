@@ -1,4 +1,4 @@
-"""Quantiles of Student's t for any positive degrees of freedom, without scipy.
+"""Quantiles of Student's t for any positive degrees of freedom, without scipy; intervals from them.
 
 The distribution function goes through the regularised incomplete beta
 function, I_x(df/2, 1/2) with x = df / (df + t²), by Lentz's continued fraction (Numerical Recipes,
@@ -7,11 +7,12 @@ section 6.4); the quantile by Newton's method on it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
-from math import exp, inf, lgamma, log, log1p, pi
+from math import exp, inf, lgamma, log, log1p, pi, sqrt
 from statistics import NormalDist
 
-CONFIDENCE = 0.95  # of every band and interval of the report
+CONFIDENCE = 0.95  # of the interval of a mean, and of a claim's comparison
 
 _TINY = 1e-300
 
@@ -62,6 +63,18 @@ def critical_value(df: float, confidence: float = CONFIDENCE) -> float:
         if abs(step) <= 1e-12 * t:
             break
     return t
+
+
+def half_width(parts: Iterable[tuple[float, float]], confidence: float) -> float:
+    """Half of the interval of a sum whose variance is a sum of independent estimates.
+
+    parts: (variance, degrees of freedom it was estimated with), the variances not all 0. Together
+    they have Welch and Satterthwaite's degrees of freedom.
+    """
+    known = [(variance, df) for variance, df in parts if variance]
+    total = sum(variance for variance, _ in known)
+    df = total**2 / sum(variance**2 / df for variance, df in known)
+    return critical_value(round(df, 6), confidence) * sqrt(total)
 
 
 def _density(t: float, df: float) -> float:

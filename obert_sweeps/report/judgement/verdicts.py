@@ -1,33 +1,35 @@
 """What measured values say about published ones. Pure functions; no files, no plan.
 
-The band. n seeds have mean x and deviation s; the published value p is the mean of k runs of a
-quantity with deviation s_pub. Under agreement x - p has variance s²/n + s_pub²/k, so agreement is
-|x - p| <= h with h = t sqrt(s²/n + s_pub²/k). s_pub is the published deviation over seeds where
-there is one, else s; k is 1 where it is not known. With one seed s is s_pub and t the normal
-quantile; with neither there is no band.
+The interval. n seeds have mean x and deviation s; the published value p is the mean of k runs of a
+quantity with deviation s_pub. x - p has variance s²/n + s_pub²/k, so its interval is
+x - p ± t sqrt(s²/n + s_pub²/k). s_pub is the published deviation over seeds where there is one,
+else s; k is 1 where it is not known. With one seed s is s_pub; with neither there is no interval.
 
-t is Student's. Where s stands for s_pub too it has n - 1 degrees of freedom; where a given s_pub
-carries part of the variance V it has (n - 1) V / V_own, V_own being the part that s carries. (The
-rule of Welch and Satterthwaite squares that ratio. With two seeds that vary twice as much as the
-published ones it covers 91 %, this one 94 %, and 96 % where they vary alike.)
+t is Student's, with Welch and Satterthwaite's degrees of freedom: s was estimated with n - 1, s_pub
+with one less than the seeds that were printed. Of simulated draws such intervals of 90 % cover 89
+to 92 % with three seeds or more, and 86 to 93 % with two, the less the more ours vary.
+
+The verdict is a test of equivalence (two one-sided tests; Schuirmann 1987): `reproduced` where the
+whole interval lies within the metric's margin, `better` or `worse` where it lies wholly beyond,
+`undecided` elsewhere: noise decides nothing. The interval is of 90 %, so that each of these is
+wrong in one case of twenty at most, where the truth lies on the margin itself.
 
 Seeds that all give the same value say nothing of how it varies: often what the seed varies plays
-no part, as in pruning one dense model at once without any draw. They count as no deviation.
-
-A band wider than the metric's margin cannot mean agreement, and being better or worse needs the
-whole interval x - p ± h beyond the margin: noise decides nothing.
+no part, as in pruning one dense model at once without any draw. They count as one seed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import sqrt
 from statistics import fmean
 
+from ...catalogue.seeds import PublishedDeviation
 from ..facts.means import deviation
-from .student import critical_value
+from . import student
 
+AGREEMENT = 0.90  # confidence of the interval of measured - published: 5 % on each side
 ROUNDING = 1e-9  # of floating point: values that differ by less are the same
 _SEEDS_TRIED = (*range(2, 31), 40, 50, 75, 100)
 
@@ -43,7 +45,7 @@ class Judgement:
 
     verdict: str  # reproduced | better | worse | undecided
     difference: float  # measured mean - published
-    half_width: float | None  # None: no band, or none is needed (exact metrics)
+    half_width: float | None  # None: no interval, or none is needed (exact metrics)
     margin: float
     seeds_to_decide: int | None  # had they this mean and deviation; None: decided, or hopeless
     reason: str
@@ -54,32 +56,28 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     s = deviation(values)
     if not s:
         return None
-    half = critical_value(len(values) - 1) * s / sqrt(len(values))
+    half = student.critical_value(len(values) - 1) * s / sqrt(len(values))
     return fmean(values) - half, fmean(values) + half
 
 
 def half_width(
-    count: int, s: float | None, s_pub: float | None, reading_error: float = 0.0, runs: int = 1
+    count: int, s: float | None, s_pub: PublishedDeviation | None, runs: int = 1
 ) -> float | None:
-    """Half the width of the band around the published value; None when there is no band.
+    """Half the width of the interval of measured - published; None when there is none.
 
-    count, runs: n and k. `reading_error` (half-width, taken as uniform) is what a value read off a
-    figure may be off by.
+    count, runs: n and k.
     """
-    if count == 1:
-        s = s_pub
-    if s is None or (s == 0.0 and s_pub is None):
+    if count == 1 or s == 0.0:
+        if s_pub is None:
+            return None
+        parts = [(s_pub.value**2 * (1 + 1 / runs), s_pub.seeds - 1)]
+    elif s is None:
         return None
-    own = s * s * (1 / count + (0.0 if s_pub is not None else 1 / runs))  # estimated, count - 1 df
-    given = (s_pub or 0.0) ** 2 / runs + reading_error**2 / 3
-    variance = own + given
-    if variance == 0.0:
-        return 0.0
-    if count == 1 or own == 0.0:
-        df = inf
+    elif s_pub is None:
+        parts = [(s * s * (1 / count + 1 / runs), count - 1)]
     else:
-        df = (count - 1) * variance / own
-    return critical_value(round(df, 6) if df < inf else inf) * sqrt(variance)
+        parts = [(s * s / count, count - 1), (s_pub.value**2 / runs, s_pub.seeds - 1)]
+    return student.half_width(parts, AGREEMENT)
 
 
 def judge(
@@ -87,7 +85,7 @@ def judge(
     published: float,
     margin: float,
     *,
-    s_pub: float | None = None,
+    s_pub: PublishedDeviation | None = None,
     exact: bool = False,
     lower_is_better: bool = False,
     reading_error: float = 0.0,
@@ -95,7 +93,7 @@ def judge(
 ) -> Judgement:
     """The verdict on one metric from its values over seeds (at least one)."""
     if not values:
-        raise ValueError("no values to judge: a cell without results has no band")
+        raise ValueError("no values to judge: a cell without results has no interval")
     margin += reading_error
     difference = fmean(values) - published
     gain = -difference if lower_is_better else difference
@@ -103,22 +101,33 @@ def judge(
         verdict = _beyond(gain, 0.0, margin) or "reproduced"
         return Judgement(verdict, difference, None, margin, None, "does not vary with the seed")
     count, s = len(values), deviation(values)
-    half = half_width(count, s, s_pub, reading_error, runs)
+    half = half_width(count, s, s_pub, runs)
     if half is None:
-        reason = no_band("one seed" if count == 1 else "the same for all seeds")
+        reason = no_interval("one seed" if count == 1 else "the same for all seeds")
         return Judgement("undecided", difference, None, margin, None, reason)
     verdict, reason = _decide(gain, half, margin)
     needed = None
     if verdict == "undecided":
-        for more in (n for n in _SEEDS_TRIED if n > count):
-            width = half_width(more, s_pub if s is None else s, s_pub, reading_error, runs)
-            if width is not None and _decide(gain, width, margin)[0] != "undecided":
-                needed = more
-                break
+        spread = s or (s_pub.value if s_pub is not None else None)
+        more = (n for n in _SEEDS_TRIED if n > count)
+        needed = next((n for n in more if _decided(gain, n, spread, s_pub, runs, margin)), None)
+        reason += "" if needed else f"; not even {_SEEDS_TRIED[-1]} seeds would decide it"
     return Judgement(verdict, difference, half, margin, needed, reason)
 
 
-def no_band(seeds: str) -> str:
+def _decided(
+    gain: float,
+    count: int,
+    s: float | None,
+    s_pub: PublishedDeviation | None,
+    runs: int,
+    margin: float,
+) -> bool:
+    half = half_width(count, s, s_pub, runs)
+    return half is not None and _decide(gain, half, margin)[0] != "undecided"
+
+
+def no_interval(seeds: str) -> str:
     """The reason why seeds of which no more is known give no interval."""
     return f"{seeds}, and no published deviation over seeds"
 
@@ -133,11 +142,11 @@ def _decide(gain: float, half: float, margin: float) -> tuple[str, str]:
     """`gain` is what measured is better by than published."""
     if beyond := _beyond(gain, half, margin):
         return beyond, "the whole interval lies beyond the margin"
+    if abs(gain) + half <= margin + ROUNDING:
+        return "reproduced", "the whole interval lies within the margin"
     if half > margin:
-        return "undecided", f"the band of ±{half:.2f} is wider than the margin of {margin:g}"
-    if abs(gain) <= half + ROUNDING:
-        return "reproduced", "inside the band"
-    return "undecided", "outside the band, but not wholly beyond the margin"
+        return "undecided", f"the interval, ±{half:.2f}, is wider than the margin of {margin:g}"
+    return "undecided", f"the interval, ±{half:.2f}, crosses the margin of {margin:g}"
 
 
 def combine(verdicts: Iterable[str]) -> str:

@@ -10,6 +10,12 @@ from .. import words
 from ..facts.effort import QUANTITIES
 from ..judgement.fairness import fairness
 
+_LEGEND = (
+    "Measured: mean ± standard deviation over n seeds. Difference: measured - published ± half of"
+    " its 90 % interval; the verdict says whether that lies within the margin (1 point; of a size,"
+    " a tenth)."
+)
+
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The whole report as GitHub-flavoured Markdown, ending in a newline."""
@@ -17,6 +23,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         *("# Measured beside published", "", f"{words.verdicts.tally(report['cells'])}.", ""),
         *(f"Made with `{_safe(' '.join(report['request']))}`.", ""),
         *(f"Compared {_safe(report['audit']['comparison'])}.", ""),
+        *(_LEGEND, ""),
         *_cells(report["cells"]),
         *_neighbours(report["neighbours"]),
         *_claims(report["claims"]),
@@ -49,7 +56,7 @@ def _cell(entry: Mapping[str, Any]) -> tuple[str, ...]:
         words.cells.recovery(entry),
         words.cells.rank(entry),
         words.cells.verdict(entry),
-        words.cells.widths(entry),
+        words.cells.all_differences(entry),
     )
 
 

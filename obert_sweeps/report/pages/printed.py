@@ -47,7 +47,7 @@ def _slot(slot: Slot, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
         "published": words.cells.published(cell.listing(), slot.metrics),
         "note": cell.note,
         **dict.fromkeys(("measured", "missing", "verdict", "final")),
-        **dict.fromkeys(("bands", "recovery", "rank"), ""),
+        **dict.fromkeys(("differences", "recovery", "rank"), ""),
     }
     if entry is not None:
         missing = [entry["not_measured"][m] for m in slot.metrics if m in entry["not_measured"]]
@@ -56,7 +56,7 @@ def _slot(slot: Slot, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
             "measured": words.cells.measured(entry, slot.metrics),
             "missing": missing[0] if missing else None,
             "verdict": _verdict_of(slot, entry),
-            "bands": words.cells.bands(entry, slot.metrics),
+            "differences": words.cells.differences(entry, slot.metrics),
             "final": finals[0] if finals else None,
         }
         pruned = entry["method"] != "dense" and entry["seeds"]

@@ -12,7 +12,7 @@ from .verdicts import SIGNS
 
 
 def measured(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
-    """Means, with the deviation over seeds where there is one: 88.51±0.12 / 81.40±0.20.
+    """Means, with deviation over seeds and their number: 88.51±0.12 / 81.40±0.20, n=3.
 
     Without `metrics` the published ones, in the document's order; of a cell of one's own all.
     """
@@ -21,7 +21,8 @@ def measured(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> 
     text = " / ".join(with_deviation(entry, name) + metric_named(name).unit for name in names)
     if entry["seeds"] and entry["diverged"] == entry["seeds"]:
         return f"does not converge ({text})" if text else "does not converge"
-    return text or "–"
+    count = len(entry["seeds"]) - len(entry["diverged"])
+    return text + (f", n={count}" if text and count > 1 else "") or "–"
 
 
 def published(entry: Mapping[str, Any], metrics: Iterable[str] | None = None) -> str:
@@ -66,24 +67,24 @@ def interval(entry: Mapping[str, Any]) -> str:
     )
 
 
-def bands(entry: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    """`band` of each judged one of the metrics, by name where there are several."""
+def differences(entry: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    """`difference` of each judged one of the metrics, by name where there are several."""
     judged = [(name, entry["by_metric"][name]) for name in metrics if name in entry["by_metric"]]
     if len(metrics) == 1:
-        return [band(judgement) for _, judgement in judged]
-    return [f"{metric_named(name).label} {band(judgement)}" for name, judgement in judged]
+        return [difference(judgement) for _, judgement in judged]
+    return [f"{metric_named(name).label} {difference(judgement)}" for name, judgement in judged]
 
 
-def widths(entry: Mapping[str, Any]) -> str:
-    """Differences with the band's half-width, and the seeds it would take, by metric."""
+def all_differences(entry: Mapping[str, Any]) -> str:
+    """Each judged metric's difference, by name."""
     return "; ".join(
-        f"{metric_named(name).label} {band(judgement)}"
+        f"{metric_named(name).label} {difference(judgement)}"
         for name, judgement in entry["by_metric"].items()
     )
 
 
-def band(judgement: Mapping[str, Any]) -> str:
-    """+0.21 ± 0.40, 5 seeds to decide."""
+def difference(judgement: Mapping[str, Any]) -> str:
+    """Measured - published ± half of the interval: +0.21 ± 0.40, 5 seeds to decide."""
     text = f"{judgement['difference']:+.2f}"
     if judgement["half_width"] is not None:
         text += f" ± {judgement['half_width']:.2f}"

@@ -11,14 +11,24 @@ from .numbers import printed
 
 
 def verdict(entry: Mapping[str, Any]) -> str:
-    """✓ held, ✗ broken (under assumptions), ? not decidable, leans held; on stand-ins."""
-    text = label(entry["verdict"])
-    if entry["verdict"] == "undecided" and entry["leaning"]:
-        tied = entry["leaning"] == "tied"
-        text += ", tied" if tied else f", leans {entry['leaning']}"
-    elif entry["verdict"] == "broken" and entry["assumed"]:
+    """held, broken (under assumptions), not decidable, leans held; by last epochs; on stand-ins."""
+    text = _with_leaning(entry)
+    if entry["verdict"] == "broken" and entry["assumed"]:
         text += " (under assumptions)"
+    if (last := entry["last_epoch"]) is not None:
+        text += f"; by the last epochs {_with_leaning(last)}"
     return text + (", on stand-ins" if entry["stand_in"] else "")
+
+
+def _with_leaning(decided: Mapping[str, Any]) -> str:
+    """Where it is not decidable, also where the numbers point: leans held, tied, 9 of 11 ahead."""
+    text, leaning = label(decided["verdict"]), decided["leaning"]
+    if decided["verdict"] != "undecided" or not leaning:
+        return text
+    if leaning == "mixed":
+        ahead = [item["leaning"] for item in decided["evidence"]].count("held")
+        return f"{text}, {ahead} of {len(decided['evidence'])} ahead"
+    return f"{text}, tied" if leaning == "tied" else f"{text}, leans {leaning}"
 
 
 def label(token: str) -> str:
@@ -47,6 +57,8 @@ def comparison(item: Mapping[str, Any]) -> str:
         half = item["half_width"]
         body += f", {item['above_line']:+.2f}"
         body += "" if half is None else f" ±{half:.2f}{' paired' if item['paired'] else ''}"
+        ours, theirs_too = item["seeds"]
+        body += f", {ours} and {theirs_too} seeds" if max(ours, theirs_too) > 1 else ""
         body += f"; {item['reason']}"
     theirs = " and ".join(
         printed(value, item["metric"], int(item["better"][1])) for value in item["published"]

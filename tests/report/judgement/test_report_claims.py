@@ -60,6 +60,30 @@ def test_a_broken_claim_on_assumed_keys_says_so():
     assert words.claims.verdict(claim) == "broken (under assumptions)"
 
 
+def test_a_best_epoch_s_lead_is_told_from_the_last_one_s():
+    """Only oBERT keeps the best of its epochs; by their last both score the same."""
+    fake = sweep()
+    fake.finish_as_published({1: -0.1, 2: 0.0, 3: 0.1})
+    for seed, noise in ((1, 0.3), (2, -0.2), (3, 0.1)):
+        result = fake.finish("t5/sst2/bert_base/obert/90", seed, accuracy=92.0 - 0.05 * seed)
+        result["final_metrics"] = {"accuracy": 90.5 + noise}  # PLATON's, but for noise
+    claims = {claim["id"]: claim for claim in build(fake, fake)["claims"]}
+    claim = claims["t5/sst2/best"]
+    assert claim["verdict"] == "held" and claim["last_epoch"]["verdict"] == "undecided"
+    assert words.claims.verdict(claim) == ("held; by the last epochs not decidable, leans held")
+    assert claims["t5/qnli/best"]["last_epoch"] is None
+    assert words.claims.verdict(claims["t5/qnli/best"]) == "held"
+
+
+def test_where_comparisons_disagree_the_claim_says_how_many_are_ahead():
+    fake = sweep()
+    fake.finish_as_published({1: 0.0})
+    fake.finish("t5/sst2/bert_base/obert/90", 1, accuracy=87.0)  # soft movement has 87.4
+    claim = next(c for c in build(fake, fake)["claims"] if c["id"] == "t5/sst2/best")
+    assert (claim["verdict"], claim["leaning"]) == ("undecided", "mixed")
+    assert words.claims.verdict(claim) == "not decidable, 3 of 5 ahead"
+
+
 def test_what_can_be_pruned_in_one_shot_is_decided_on_recipes():
     def verdict(fake):
         return next(c for c in build(fake, fake)["claims"] if c["id"] == "t1/one-shot-only")

@@ -182,7 +182,7 @@ def test_markdown_tables_keep_their_width(report):
             width = columns
         else:
             width = 0
-    assert "| t1/squad/bert_base/dense | 88.54±0.07 / 81.41±0.07 | 88.54 / 81.41 |" in page
+    assert "| t1/squad/bert_base/dense | 88.54±0.07 / 81.41±0.07, n=2 | 88.54 / 81.41 |" in page
 
 
 def test_published_values_keep_their_printed_digits(report):
