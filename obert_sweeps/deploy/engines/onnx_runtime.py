@@ -7,7 +7,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .base import Arrays, Engine, Outcome, ProductCounts, Watch, onnx_file, ordered, unreadable
+from ...schema import Interrupted
+from .base import (
+    Arrays,
+    Engine,
+    Outcome,
+    ProductCounts,
+    Watch,
+    failures_told,
+    onnx_file,
+    ordered,
+    unreadable,
+)
 
 INSTALL = "pip install -c constraints.txt -e '.[deploy]'"
 INTEGER = {"MatMulInteger", "MatMulIntegerToFloat", "QLinearMatMul", "DynamicQuantizeMatMul"}
@@ -38,7 +49,7 @@ class OnnxRuntime(Engine):
 
     def run(self, inputs: Arrays) -> Outcome:
         feed = ordered(inputs, self.inputs)
-        with Watch() as watch:
+        with failures_told(self.name, feed), Watch() as watch:
             logits = self.session.run(None, feed)
         found = dict(zip(self.outputs, logits, strict=True))
         return Outcome(found, watch.seconds, watch.cpu_seconds)
@@ -81,6 +92,8 @@ class OnnxRuntime(Engine):
             return onnxruntime.InferenceSession(
                 str(self.file), options, providers=["CPUExecutionProvider"]
             )
+        except Interrupted:
+            raise
         except Exception as error:  # its own classes, without a common base
             raise unreadable(self.file, self.name, error) from error
 

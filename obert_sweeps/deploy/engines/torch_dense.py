@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...model.base import quiet
 from ...schema import StageError, first_line
 from ..onnx_export import output_names
-from .base import INPUTS, Arrays, Engine, Outcome, Watch, ordered
+from .base import INPUTS, Arrays, Engine, Outcome, Watch, failures_told, ordered
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -60,11 +60,16 @@ class TorchDense(Engine):
     def prepare(self, model: Any) -> Any:
         return model.to(self.device, DTYPES[self.precision])
 
-    @torch.inference_mode()
     def run(self, inputs: Arrays) -> Outcome:
+        arrays = ordered(inputs, list(INPUTS))
+        with failures_told(self.name, arrays):
+            return self._run(arrays)
+
+    @torch.inference_mode()
+    def _run(self, arrays: Arrays) -> Outcome:
         given = {
             name: torch.from_numpy(array).to(self.device)
-            for name, array in ordered(inputs, list(INPUTS)).items()
+            for name, array in arrays.items()
             if name != "attention_mask" or not array.all()  # without one attention is faster
         }
         threads = torch.get_num_threads()
