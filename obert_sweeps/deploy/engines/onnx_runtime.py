@@ -42,7 +42,11 @@ class OnnxRuntime(Engine):
         return str(onnxruntime.__version__)
 
     def load(self, folder: Path) -> None:
-        self.file = onnx_file(folder, self.form)
+        self.load_file(onnx_file(folder, self.form))
+
+    def load_file(self, file: Path) -> None:
+        """Load an ONNX file of whichever form. StageError if it cannot be read."""
+        self.file = file
         self.session = self._session()
         self.inputs = [i.name for i in self.session.get_inputs()]
         self.outputs = [o.name for o in self.session.get_outputs()]
