@@ -107,11 +107,11 @@ def _plan(spec: Stage, how: Runtime, plan: Benchmark) -> BenchmarkPlan:
         return finite({name: found[name] for name in task.metrics if name in found})
 
     return BenchmarkPlan(
-        {"dense": dense, "compressed": compressed} if dense else {"dense": compressed},
-        random_inputs(config["vocab_size"]),
-        [(batch, length) for batch, length in plan.shapes],
-        plan.warmup,
-        plan.repeats,
+        folders={"dense": dense, "compressed": compressed} if dense else {"dense": compressed},
+        inputs=random_inputs(config["vocab_size"]),
+        shapes=[(batch, length) for batch, length in plan.shapes],
+        warmup=plan.warmup,
+        repeats=plan.repeats,
         quantized=any(compressed.glob("model.*.onnx")),
         score=None if plan.gpu else score,
     )
