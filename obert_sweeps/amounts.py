@@ -24,6 +24,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def rounded(number: float) -> str:
+    """Three digits, and never an exponent for what is large: 0.0118, 15.3, 4,930."""
+    return f"{float(f'{number:.3g}'):,.15g}"
+
+
 def size(count: float) -> str:
     """Bytes, in thousands: 15 kB, 3.1 MB, 24.0 GB."""
     for unit, one in (("kB", 1e3), ("MB", 1e6)):

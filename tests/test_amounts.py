@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from obert_sweeps.amounts import counted, duration, size
+from obert_sweeps.amounts import counted, duration, rounded, size
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,11 @@ def test_durations(seconds: float, said: str) -> None:
 )
 def test_sizes(count: float, said: str) -> None:
     assert size(count) == said
+
+
+def test_numbers_have_three_digits() -> None:
+    said = [rounded(number) for number in (0.0, 0.01184, 15.34, 999.6, 4926.0, 1_234_567.0)]
+    assert said == ["0", "0.0118", "15.3", "1,000", "4,930", "1,230,000"]
 
 
 def test_one_thing_is_no_plural() -> None:

@@ -14,7 +14,7 @@ import torch
 from ..schema import Runtime, StageError
 from ..train.machine import environment
 from .agreement import difference, tolerance
-from .engines.base import Arrays, Engine, Outcome
+from .engines.base import Arrays, Engine, EngineFailed, Outcome
 from .engines.onnx_runtime import OnnxRuntime
 from .engines.torch_dense import TorchDense
 
@@ -132,12 +132,26 @@ def measure(
     except StageError as error:
         row["wrong"] = str(error)
     else:
-        if plan.score is not None:  # its errors are the task's, or the stage's: not a wrong engine
-            row["metrics"] = plan.score(engines.get("compressed") or engines["dense"])
+        if plan.score is not None:
+            row = scored(plan.score, engines.get("compressed") or engines["dense"], row)
     finally:
         for engine in engines.values():
             engine.close()
     return row
+
+
+def scored(
+    score: Callable[[Engine], dict[str, Any]], engine: Engine, row: dict[str, Any]
+) -> dict[str, Any]:
+    """The row with its metrics; of an engine that fails on the way, wrong and without figures.
+
+    Other errors are the task's, or the stage's.
+    """
+    try:
+        return {**row, "metrics": score(engine)}
+    except EngineFailed as error:
+        without = {key: value for key, value in row.items() if key != "figures"}
+        return {**without, "wrong": f"while it was scored: {error}"}
 
 
 def timed(

@@ -1,9 +1,11 @@
 """What a stage is expected to cost: floating-point operations, time and disk.
 
 Operations: 6 N a token for training, 2 N for a forward pass, N the weights of the encoder (and of
-the decoder in masked-language modelling). Rates: 82 TFLOP/s is what BERT-Large fine-tuning
-sustained on an A100 (NVIDIA DeepLearningExamples, 110.5 sequences/s at length 384, fp16); a CPU
-thread's rate is of the order measured for a 6-layer, 384-wide BERT (900 tokens/s).
+the decoder in masked-language modelling). A GPU's rates are an A100's: in 16 bits 82 TFLOP/s, which
+BERT-Large fine-tuning sustained (NVIDIA DeepLearningExamples, 110.5 sequences/s at length 384,
+fp16); in float32 12 TFLOP/s, 0.61 of its peak, the share that gradients of BERT-base reached on an
+H200 (41 of 66.9 TFLOP/s, docs/results/2026-11-26-gpu.md). A CPU thread's rate is of the order
+measured for a 6-layer, 384-wide BERT (900 tokens/s).
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..schema import Stage, is_training
+from .resources import uses_gpu
 
-GPU_FLOPS = 82e12
+GPU_FLOPS = {"bf16": 82e12, "fp32": 12e12}  # by a recipe's precision
 CPU_FLOPS = 5.7e10
 START_SECONDS = 1.0  # a stage's own start on a warm worker
 EXPORT_SECONDS = 10.0  # writing, compressing and checking the files of a model
@@ -60,7 +63,7 @@ def estimate(
 ) -> dict[str, float]:
     """Expected flops, seconds and bytes on disk of a stage."""
     if not is_training(recipe):
-        return deployment(recipe, rows, config)
+        return deployment(recipe, rows, config, gpu)
     training, task = recipe["training"], recipe["task"]
     tokens = tokens_of(task)
     weights = encoder_weights(config, training["keep_layers"])
@@ -73,32 +76,40 @@ def estimate(
     evaluations = max(1.0, training["epochs"] / training["evaluate_every"])
     flops += 2 * weights * tokens * evaluated * evaluations
     flops += 6 * weights * tokens * fisher_rows(recipe)
-    return _expected(flops, 4.0 * total_weights(config), gpu, workers)
+    rate = GPU_FLOPS[training["precision"]]
+    return _expected(flops, 4.0 * total_weights(config), rate, gpu, workers)
 
 
-def _expected(flops: float, disk_bytes: float, gpu: bool, workers: int) -> dict[str, float]:
+def _expected(
+    flops: float, disk_bytes: float, rate: float, gpu: bool, workers: int
+) -> dict[str, float]:
     return {
         "flops": flops,
-        "seconds": START_SECONDS + flops / (GPU_FLOPS if gpu else CPU_FLOPS) / workers,
-        "gpu_hours": flops / GPU_FLOPS / 3600,
+        "seconds": START_SECONDS + flops / (rate if gpu else CPU_FLOPS) / workers,
+        "gpu_hours": flops / rate / 3600,
         "disk_bytes": disk_bytes,
     }
 
 
 def deployment(
-    recipe: dict[str, Any], rows: dict[str, int], config: dict[str, Any]
+    recipe: dict[str, Any], rows: dict[str, int], config: dict[str, Any], gpu: bool
 ) -> dict[str, float]:
-    """Of an export or a benchmark: on a CPU, whatever else the stages run on."""
-    weights, flops = encoder_weights(config), 0.0
+    """Of an export or a benchmark: on a CPU, whatever else the stages run on.
+
+    The benchmark that wants a GPU computes in 16 bits there, and scores no rows.
+    """
+    weights, flops, on_gpu = encoder_weights(config), 0.0, uses_gpu(recipe)
+    rate = GPU_FLOPS["bf16"]
     if (plan := recipe.get("benchmark")) is not None:
-        evaluated = sum(capped(n, plan["max_eval_rows"]) for s, n in rows.items() if s != "train")
+        splits = [] if on_gpu else [n for split, n in rows.items() if split != "train"]
+        evaluated = sum(capped(n, plan["max_eval_rows"]) for n in splits)
         timed = 2 * (plan["warmup"] + plan["repeats"]) * sum(b * n for b, n in plan["shapes"])
         passes = evaluated * tokens_of(recipe["task"]) + timed
         flops = 2.0 * weights * passes * len(plan["engines"])
     return {
         "flops": flops,
-        "seconds": EXPORT_SECONDS + flops / CPU_FLOPS,
-        "gpu_hours": 0.0,
+        "seconds": EXPORT_SECONDS + flops / (rate if gpu and on_gpu else CPU_FLOPS),
+        "gpu_hours": flops / rate / 3600 if on_gpu else 0.0,
         "disk_bytes": 0.0 if flops else 4.0 * total_weights(config),
     }
 
@@ -116,7 +127,8 @@ def estimate_logits(
     asked = capped(rows.get("train", 0), recipe["logits"]["max_train_rows"])
     flops = 2 * encoder_weights(config) * tokens * asked
     a_row = 2 * tokens if task["name"] == "squad" else task["num_labels"]
-    return _expected(flops, 4.0 * a_row * asked, gpu, workers)
+    rate = GPU_FLOPS[recipe["logits"]["precision"]]
+    return _expected(flops, 4.0 * a_row * asked, rate, gpu, workers)
 
 
 @dataclass
@@ -173,7 +185,12 @@ def _likes(stage: Stage) -> tuple[str, str, str]:
 
 
 def tokens_of(task: dict[str, Any]) -> float:
-    """Mean tokens a row."""
+    """Mean tokens a row, as rows are counted: a packed corpus of the hub by full ones.
+
+    Local texts are counted by lines, packed or not.
+    """
+    if task.get("pack") and task["source"] == "hub":
+        return float(task["max_length"])
     return min(MEAN_TOKENS.get(task["name"], task["max_length"] / 2), task["max_length"])
 
 

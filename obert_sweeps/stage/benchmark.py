@@ -13,7 +13,6 @@ from ..deploy.engines.base import Engine
 from ..deploy.engines.known import engine_of
 from ..model.check import check_checkpoint
 from ..schema import Benchmark, Runtime, Stage
-from ..store import Store
 from ..train.cost import read_clocks, spent_since
 from ..train.data import Data
 from ..train.evaluate import evaluate
@@ -22,7 +21,7 @@ from ..train.journal import finite
 from ..train.machine import prepare_torch
 from ..worker_group import WorkerGroup
 from .base import Result, StageWriter, finished
-from .files import parent_models
+from .files import parent_models, parent_result
 from .leaves import encoder_of, task_of
 
 
@@ -46,7 +45,7 @@ def benchmark_stage(
     for row in rows:
         for word, reason in faults(row):
             writer.folder.log(f"{row['engine']} is {word}: {reason}")
-    start = Store(how.store).result(spec.parents["start"]) or {}
+    start = parent_result(spec, how, "start")
     best = fastest(rows)
     remark = {} if best else {"remark": none_ran(rows)}
     found = {
@@ -108,11 +107,11 @@ def _plan(spec: Stage, how: Runtime, plan: Benchmark) -> BenchmarkPlan:
         return finite({name: found[name] for name in task.metrics if name in found})
 
     return BenchmarkPlan(
-        {"dense": dense, "compressed": compressed} if dense else {"dense": compressed},
-        random_inputs(config["vocab_size"]),
-        [(batch, length) for batch, length in plan.shapes],
-        plan.warmup,
-        plan.repeats,
+        folders={"dense": dense, "compressed": compressed} if dense else {"dense": compressed},
+        inputs=random_inputs(config["vocab_size"]),
+        shapes=[(batch, length) for batch, length in plan.shapes],
+        warmup=plan.warmup,
+        repeats=plan.repeats,
         quantized=any(compressed.glob("model.*.onnx")),
         score=None if plan.gpu else score,
     )

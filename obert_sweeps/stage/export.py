@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..deploy.card import GENERATED, Facts
 from ..deploy.engines.onnx_runtime import OnnxRuntime
 from ..deploy.export import export
@@ -23,7 +25,7 @@ from ..train.forward import inputs
 from ..train.machine import prepare_torch
 from ..worker_group import WorkerGroup
 from .base import Result, StageWriter, finished
-from .files import parent_models
+from .files import parent_models, parent_result
 from .leaves import encoder_of, task_of
 
 ROWS = 4  # of the first evaluation split, on which the files must agree with torch
@@ -43,8 +45,7 @@ def export_stage(
     trained = parent_models(spec, how)["start"]
     tokenizer: Any = encoder.tokenizer(str(trained))
     model = _load(trained, encoder, task, len(tokenizer))
-    store = Store(how.store)
-    made, dense = store.result(spec.parents["start"]) or {}, _dense(spec, store)
+    made, dense = parent_result(spec, how, "start"), _dense(spec, how)
 
     def facts(found: dict[str, Any]) -> Facts:
         return Facts(
@@ -54,14 +55,16 @@ def export_stage(
             metrics=made["metrics"],
             sparsity=made["sparsity"]["layers"],
             quantized=has_ranges(trained),
-            recipe=chain_of(spec, store),
+            recipe=chain_of(spec, Store(how.store)),
             sizes=found["sizes"],
             ratios=found.get("ratios", {}),
             licence=GENERATED if spec.recipe["task"].get("source") == "generated" else None,
         )
 
-    rows = list(Data(task, tokenizer, max_eval_rows=ROWS).evaluation[0].rows[:ROWS])
-    example = inputs(task.collate(rows, int(tokenizer.pad_token_id or 0), None))
+    data = Data(task, tokenizer, max_eval_rows=ROWS)
+    rows = list(data.evaluation[0].rows[:ROWS])
+    generator = torch.Generator().manual_seed(spec.seed)
+    example = inputs(task.collate(rows, data.pad_token_id, generator))
     with writer.folder.new_folder("model") as part:
         found = export(part, model, tokenizer, example, facts, dense)
     sizes = Sizes(**next(iter(found["sizes"].values())))
@@ -81,12 +84,11 @@ def _load(folder: Path, encoder: Encoder, task: Task, tokens: int) -> Any:
     return model.eval()
 
 
-def _dense(spec: Stage, store: Store) -> Sizes | None:
+def _dense(spec: Stage, how: Runtime) -> Sizes | None:
     """The sizes of the dense model's file; None for a dense model."""
     if "against" not in spec.parents:
         return None
-    against = store.result(spec.parents["against"]) or {}
-    return Sizes(**against["sizes"]["model.onnx"])
+    return Sizes(**parent_result(spec, how, "against")["sizes"]["model.onnx"])
 
 
 def chain_of(spec: Stage, store: Store) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,6 +39,13 @@ def parent_models(spec: Stage, how: Runtime) -> dict[str, Path]:
             )
         found[role] = model
     return found
+
+
+def parent_result(spec: Stage, how: Runtime, role: str) -> dict[str, Any]:
+    """The result of a parent whose model `parent_models` has given: it is there."""
+    result = Store(how.store).result(spec.parents[role])
+    assert result is not None
+    return result
 
 
 def checkpoint(spec: Stage, how: Runtime, group: WorkerGroup) -> Path | None:

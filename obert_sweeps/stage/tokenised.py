@@ -54,12 +54,25 @@ def training_rows(
 
 def key(task: dict[str, Any], data: Any, tokenizer: Any, max_rows: int | None) -> str:
     """What the rows follow from: data, tokenizer, the task's settings, how many rows."""
-    words = tokenizer.backend_tokenizer.to_str()  # vocabulary, normalising, splitting
     whole = {
         "version": [_VERSION, TASK_VERSIONS.get(str(task.get("_target_")))],
         "task": {k: v for k, v in task.items() if k not in ORIGINS["task"]},
         "data": data,
-        "tokenizer": [type(tokenizer).__name__, hashlib.sha256(words.encode()).hexdigest()],
+        "tokenizer": [type(tokenizer).__name__, _sha256(_words(tokenizer))],
         "rows": max_rows,
     }
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:24]
+    return _sha256(whole)[:24]
+
+
+def _words(tokenizer: Any) -> dict[str, Any]:
+    """Vocabulary, normalising, splitting.
+
+    Not how rows are cut and padded: a call says that, and the tokenizer keeps what the last one
+    said, through save_pretrained too.
+    """
+    whole = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {part: whole[part] for part in whole if part not in ("truncation", "padding")}
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -86,8 +86,30 @@ def _prepare(
         stage, folder = spec.parents["teacher"], models["teacher"]
         query = TeacherQuery(stage, folder, encoder, data, setup, words)
         teacher = teacher_of(query, spec.parents.get("logits"), how)
-    step = Step(state, training, task.head, setup, teacher, how.micro_batch)
-    return _run(spec, how, training, begin, data, state, step, clocks, writer), state
+    pattern = pattern_named(spec.recipe["sparsity"]["pattern"])
+    level = spec.recipe["sparsity"]["level"]
+    times = timetable(training, pattern.name, level, lambda: len(data.train))
+    # Rank 0 alone looks at its clock: the others would stop at other steps by what they saw.
+    write, every = (writer.write, how.log_seconds) if writer else (_nothing, math.inf)
+    journal = Journal(write, every, times, state.spent, clocks, work_of(state.model, setup))
+    run = Run(
+        training=training,
+        times=times,
+        pattern=pattern,
+        layers=begin.layers,
+        data=data,
+        batches=Batches(data, training.batch_size, spec.seed, training.group_by_length),
+        step=Step(state, training, task.head, setup, teacher, how.micro_batch),
+        journal=journal,
+        setup=setup,
+        seed=spec.seed,
+        checkpoint=_checkpoints(spec, journal, writer),
+        checkpoint_seconds=how.checkpoint_seconds,
+        memory=None if how.memory_gb is None else int(how.memory_gb * 2**30),
+        scratch=None if how.scratch is None else Path(how.scratch),
+        rewind=begin.rewind,
+    )
+    return run, state
 
 
 def _state(begin: Start, training: Training, method: Method, device: torch.device) -> State:
@@ -115,43 +137,6 @@ def _data(spec: Stage, how: Runtime, task: Task, training: Training, tokenizer: 
     most = training.max_train_rows
     rows = training_rows(spec, how, task, tokenizer, most)
     return Data(task, tokenizer, most, training.max_eval_rows, rows)
-
-
-def _run(
-    spec: Stage,
-    how: Runtime,
-    training: Training,
-    begin: Start,
-    data: Data,
-    state: State,
-    step: Step,
-    clocks: tuple[float, float],
-    writer: StageWriter | None,
-) -> Run:
-    pattern = pattern_named(spec.recipe["sparsity"]["pattern"])
-    level = spec.recipe["sparsity"]["level"]
-    times = timetable(training, pattern.name, level, lambda: len(data.train))
-    # Rank 0 alone looks at its clock: the others would stop at other steps by what they saw.
-    write, every = (writer.write, how.log_seconds) if writer else (_nothing, math.inf)
-    work = work_of(state.model, step.setup)
-    journal = Journal(write, every, times, state.spent, clocks, work)
-    return Run(
-        training,
-        times,
-        pattern,
-        begin.layers,
-        data,
-        Batches(data, training.batch_size, spec.seed, training.group_by_length),
-        step,
-        journal,
-        step.setup,
-        spec.seed,
-        _checkpoints(spec, journal, writer),
-        how.checkpoint_seconds,
-        memory=None if how.memory_gb is None else int(how.memory_gb * 2**30),
-        scratch=None if how.scratch is None else Path(how.scratch),
-        rewind=begin.rewind,
-    )
 
 
 def _checkpoints(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from ..schema import Runtime, StageError
 
 # 10^12 operations a second without sparsity, by vendor's data sheets: bf16 with float32 sums, and
 # float32 without TensorFloat, which is how torch multiplies unless told otherwise. The first name
-# found in the device's counts.
+# all of whose words are in the device's counts.
 _PEAKS = {
     "H200": {"bf16": 989.4, "fp32": 66.9},
+    "GH200": {"bf16": 989.4, "fp32": 66.9},
+    "H100 NVL": {"bf16": 835.0, "fp32": 60.0},
     "H100 PCIe": {"bf16": 756.0, "fp32": 51.0},
     "H100": {"bf16": 989.4, "fp32": 66.9},
     "A100": {"bf16": 312.0, "fp32": 19.5},
@@ -31,8 +34,8 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     """What a device can do in a second at most; None where that is not known, as of CPUs."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    found = next((peaks for part, peaks in _PEAKS.items() if part in name), None)
+    words = set(re.split(r"[\s-]+", torch.cuda.get_device_name(device)))
+    found = next((peaks for name, peaks in _PEAKS.items() if words.issuperset(name.split())), None)
     return None if found is None else 1e12 * found[precision]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from exported import Exports
 from hypothesis import given
 from hypothesis import strategies as st
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from tiny_bert import VOCABULARY
 
 from obert_sweeps.deploy.agreement import FLOAT, INT8, REDUCED, difference, tolerance
@@ -59,6 +61,21 @@ class Broken(OnnxRuntime):
 
     def load(self, folder: Path) -> None:
         raise StageError("it does not take this graph")
+
+
+class Short(OnnxRuntime):
+    """Its library fails on batches longer than eight tokens."""
+
+    name = "short"
+
+    def load(self, folder: Path) -> None:
+        super().load(folder)
+        self.session = SimpleNamespace(run=self.fail_on_long, whole=self.session)
+
+    def fail_on_long(self, names: Any, feed: Arrays) -> Any:
+        if feed["input_ids"].shape[1] > 8:
+            raise Fail("[ONNXRuntimeError] no memory\nand where")
+        return self.session.whole.run(names, feed)
 
 
 class Absent(OnnxRuntime):
@@ -120,6 +137,33 @@ def test_a_wrong_broken_or_missing_engine_is_told_and_not_timed(exports: Exports
     assert absent == {"engine": "absent", "missing": "make absent"}
     assert "compute capability >= 8.0" in gpu["missing"]
     assert not any("figures" in row for row in (wrong, broken, absent, gpu))
+
+
+def test_an_engine_that_fails_at_a_shape_costs_the_others_nothing(exports: Exports) -> None:
+    plan = plan_of(exports, shapes=[(4, 8), (2, 10)], warmup=0, repeats=1)
+    short, right = benchmark(plan, [(Short, {}), (OnnxRuntime, {})])["engines"]
+    assert short["wrong"] == "short failed on a batch of 2 x 10: [ONNXRuntimeError] no memory"
+    assert "figures" not in short
+    assert [figure["batch"] for figure in right["figures"]] == [4, 2] and "wrong" not in right
+
+
+def test_an_engine_that_fails_while_it_is_scored_has_no_figures(exports: Exports) -> None:
+    def score(engine: Engine) -> dict[str, Any]:
+        engine.run(random_inputs(VOCABULARY)(3, 9))
+        return {"accuracy": 50.0}
+
+    plan = plan_of(exports, shapes=[(4, 8)], warmup=0, repeats=1, score=score)
+    short, right = benchmark(plan, [(Short, {}), (OnnxRuntime, {})])["engines"]
+    assert "while it was scored: short failed on a batch of 3 x 9: " in short["wrong"]
+    assert not {"figures", "metrics"} & set(short) and right["metrics"] == {"accuracy": 50.0}
+
+
+def test_what_is_wrong_with_the_rows_is_no_engines_fault(exports: Exports) -> None:
+    def score(engine: Engine) -> dict[str, Any]:
+        raise StageError("a column is missing")
+
+    with pytest.raises(StageError, match="a column is missing"):
+        benchmark(plan_of(exports, warmup=0, repeats=1, score=score), [(OnnxRuntime, {})])
 
 
 def test_a_dense_model_is_held_to_floats_beside_a_quantised_one(exports: Exports) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,12 @@ from obert_sweeps.deploy import engines
 from obert_sweeps.deploy.agreement import FLOAT, difference
 from obert_sweeps.deploy.engine_model import EngineModel
 from obert_sweeps.deploy.engines import deepsparse_apart, deepsparse_server, onnx_runtime
-from obert_sweeps.deploy.engines.base import Engine, ProductCounts
+from obert_sweeps.deploy.engines.base import Engine, EngineFailed, ProductCounts
 from obert_sweeps.deploy.engines.deepsparse_apart import DeepSparse
 from obert_sweeps.deploy.engines.onnx_runtime import OnnxRuntime
 from obert_sweeps.deploy.engines.openvino_cpu import OpenVino
 from obert_sweeps.deploy.engines.torch_dense import TorchDense
-from obert_sweeps.schema import StageError
+from obert_sweeps.schema import Interrupted, StageError
 from obert_sweeps.train.evaluate import evaluate
 from obert_sweeps.train.forward import Setup
 
@@ -89,7 +90,8 @@ def test_the_products_of_the_quantised_model_run_in_integers(
 def test_a_truncated_file_is_named(exports: Exports, kind: type[Engine], tmp_path: Path) -> None:
     whole = (exports.dense / "model.onnx").read_bytes()
     (tmp_path / "model.onnx").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(StageError, match=r"(?s)model\.onnx.*(export the model again|ONNX Runtime)"):
+    says = r"(?s)model\.onnx.*(export the model again|ONNX Runtime)|failed on .*\(model\.onnx\)"
+    with pytest.raises(StageError, match=says):
         engine = loaded(kind, tmp_path)
         engine.run(exports.batch)
 
@@ -108,6 +110,44 @@ def test_a_wrong_input_name_is_refused(exports: Exports, kind: type[Engine]) -> 
     with pytest.raises(StageError, match=r"inputs are input_ids, .*; given were .*ids"):
         engine.run(wrong)
     engine.close()
+
+
+@pytest.mark.parametrize("kind", [OnnxRuntime, TorchDense])
+def test_a_batch_that_an_engine_fails_on_is_named(exports: Exports, kind: type[Engine]) -> None:
+    """Inputs that do not fit each other: each library raises an error of its own."""
+    engine = loaded(kind, exports.dense)
+    uneven = {name: np.ones((2, 7), dtype=np.int64) for name in exports.batch}
+    uneven["token_type_ids"] = uneven["token_type_ids"][:, :5]
+    with pytest.raises(EngineFailed, match=rf"^{kind.name} failed on a batch of 2 x 7: [^\n]+$"):
+        engine.run(uneven)
+    assert engine.run(exports.batch).logits  # and takes the next
+    engine.close()
+
+
+def test_what_openvino_says_is_told_without_the_places_it_says_it_from(exports: Exports) -> None:
+    def fail(feed: Any) -> None:
+        raise RuntimeError("Exception from src/a.cpp:1:\nException from src/b.cpp:2:\nno memory\n")
+
+    engine = loaded(OpenVino, exports.dense)
+    engine.request = SimpleNamespace(infer=fail)  # type: ignore[attr-defined]
+    with pytest.raises(EngineFailed, match=r"^openvino failed on a batch of \d+ x \d+: no memory$"):
+        engine.run(exports.batch)
+    engine.close()
+
+
+def test_a_signal_during_a_batch_is_no_failure_of_the_engine(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted(15)
+
+    engine = loaded(OnnxRuntime, exports.dense)
+    monkeypatch.setattr(engine, "session", SimpleNamespace(run=stopped))
+    with pytest.raises(Interrupted):
+        engine.run(exports.batch)
+    monkeypatch.setattr("onnxruntime.InferenceSession", stopped)
+    with pytest.raises(Interrupted):
+        engine.load(exports.dense)
 
 
 def test_a_missing_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +278,10 @@ def test_the_server_speaks_to_the_engine_as_deepsparse_wants(
     engine.load(exports.dense)
     expected = sum(array.astype(np.float32) for array in exports.batch.values())
     assert np.array_equal(engine.run(exports.batch).logits["logits"], expected)
-    with pytest.raises(StageError, match="no batches of one"):
-        engine.run({name: array[:1] for name, array in exports.batch.items()})
+    one = {name: array[:1] for name, array in exports.batch.items()}
+    says = rf"on a batch of 1 x {one['input_ids'].shape[1]} \(model\.onnx\): .*no batches of one$"
+    with pytest.raises(EngineFailed, match=says):  # the file is whole, and not said to be damaged
+        engine.run(one)
     assert (exports.dense / "model.onnx").read_bytes() == before
     facts = engine.describe()
     assert facts["supported_share"] == 0.5 and "evaluation" in facts["licence"]

@@ -16,6 +16,8 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from obert_sweeps.deploy.card import DATA_LICENCES, model_card
 from obert_sweeps.deploy.export import export
+from obert_sweeps.deploy.onnx_export import export_onnx
+from obert_sweeps.deploy.onnx_layers import FORMS
 from obert_sweeps.schema import StageError
 
 
@@ -59,6 +61,44 @@ def test_a_wrong_export_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     model.bert.encoder.layer[0].intermediate.intermediate_act_fn = Tanh()
     with pytest.raises(StageError, match=r"is not the model: its logits differ by"):
         export(tmp_path, model, None, batch_of(), lambda f: facts(f, quantized=False))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_wrong_file_is_refused_whichever_form_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Another model's weights in one of the two files."""
+    model, other = quantised(built()), quantised(built(sparse=0.9))
+
+    def mixed_up(model: Any, file: Path, its: str | None) -> None:
+        export_onnx(other if its == form else model, file, its)
+
+    monkeypatch.setattr("obert_sweeps.deploy.export.export_onnx", mixed_up)
+    with pytest.raises(StageError, match=rf"model\.{form}\.onnx is not the model: its logits"):
+        export(tmp_path, model, None, batch_of(), lambda f: facts(f, quantized=True))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_difference_is_that_of_the_file_which_is_farther_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """One of the two adds a little to each logit: within what is allowed."""
+    model, batch = quantised(built()), batch_of()
+    with torch.no_grad():
+        outputs = model(**batch)
+        logits = torch.stack([outputs.start_logits, outputs.end_logits])
+    real = logits[:, batch["attention_mask"].bool()]
+    little = 0.1 * float(real.square().mean().sqrt())
+
+    def shifted(model: Any, file: Path, its: str | None) -> None:
+        added = little if its == form else 0.0
+        model.qa_outputs.bias.data += added
+        export_onnx(model, file, its)
+        model.qa_outputs.bias.data -= added
+
+    monkeypatch.setattr("obert_sweeps.deploy.export.export_onnx", shifted)
+    found = export(tmp_path, model, None, batch, lambda f: facts(f, quantized=True))
+    assert found["difference"] == pytest.approx(0.1, rel=1e-3)
 
 
 def test_the_card_tells_all_of_it() -> None:

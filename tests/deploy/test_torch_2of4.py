@@ -71,6 +71,17 @@ def test_other_engines_are_compared_with_one_set_as_they_are() -> None:
     assert (dense.compiled, dense.threads, dense.reduced) == (True, 3, True)
 
 
+@pytest.mark.parametrize("kind", [TorchDense, Torch2of4])
+def test_compiled_is_refused_where_there_is_no_gpu_to_run_it(
+    monkeypatch: pytest.MonkeyPatch, kind: type[TorchDense]
+) -> None:
+    monkeypatch.setattr(Torch2of4, "missing", classmethod(lambda cls: None))
+    with pytest.raises(StageError, match=r"which device cpu cannot run\. Set compiled: false"):
+        kind(device="cpu", precision="bf16", compiled=True)
+    assert not kind(device="cpu", precision="bf16", compiled=False).compiled
+    assert kind(device="cuda", precision="bf16", compiled=True).compiled
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_sparse_kernels_give_the_dense_kernels_logits(tmp_path: Path, compiled: bool) -> None:

@@ -10,7 +10,6 @@ import pytest
 from obert_sweeps.plan.cost import (
     CPU_FLOPS,
     EXPORT_SECONDS,
-    GPU_FLOPS,
     START_SECONDS,
     Measured,
     estimate,
@@ -24,6 +23,7 @@ CONFIG |= {"max_position_embeddings": 6}
 FILE = 4 * (256 + (10 + 6) * 4)  # bytes, embeddings included
 ROWS = {"train": 100, "validation": 30}
 TOY = {"name": "toy", "max_length": 20, "num_labels": 3}  # ten tokens a row
+FP32, HALF = 12e12, 82e12  # operations a second of an A100
 STEPS = PruningTimes(0.0, 1.0, 0.5)  # three pruning steps
 
 
@@ -54,6 +54,19 @@ def test_training_is_counted_by_its_tokens() -> None:
     assert flops(training(epochs=0.0)) == 2 * 256 * 10 * 30  # scored once
 
 
+def test_rows_of_a_packed_corpus_are_full() -> None:
+    """Of the hub, whose rows are counted as they are packed; local texts are counted by lines."""
+    packed = training("mlm")
+    weights = 256 + 10 * 4
+    passes = 6 * 100 * 2 + 2 * 30 * 4  # over a token of each row
+    packed["task"] |= {"pack": True, "source": "hub"}
+    assert flops(packed) == passes * weights * 20
+    packed["task"]["source"] = "folder"
+    assert flops(packed) == passes * weights * 10
+    packed["task"] |= {"pack": False, "source": "hub"}
+    assert flops(packed) == passes * weights * 10
+
+
 def test_each_pruning_step_takes_its_gradients() -> None:
     fisher = {"num_grads": 5, "grad_batch_size": 2}
 
@@ -71,17 +84,30 @@ def test_time_is_the_device_s_and_shared_by_workers() -> None:
     cpu, gpu = (estimate(recipe, ROWS, CONFIG, False, gpu, workers=4) for gpu in (False, True))
     all_of_it = flops(recipe)
     assert cpu["seconds"] == START_SECONDS + all_of_it / CPU_FLOPS / 4
-    assert gpu["seconds"] == START_SECONDS + all_of_it / GPU_FLOPS / 4
-    assert gpu["gpu_hours"] == all_of_it / GPU_FLOPS / 3600  # of all workers together
+    assert gpu["seconds"] == START_SECONDS + all_of_it / FP32 / 4
+    assert gpu["gpu_hours"] == all_of_it / FP32 / 3600  # of all workers together
     assert cpu["disk_bytes"] == gpu["disk_bytes"] == FILE
 
 
+def test_the_rate_is_that_of_the_recipes_precision() -> None:
+    half = estimate(training(precision="bf16"), ROWS, CONFIG, False, gpu=True)
+    assert half["flops"] == flops(training())
+    assert half["seconds"] == START_SECONDS + half["flops"] / HALF
+    assert half["gpu_hours"] == half["flops"] / HALF / 3600
+    # What an H200 took for float32 gradients of BERT-base, as a share of its peak, on an A100.
+    measured = 6 * 84_934_656 * 4990 / 0.062 / 66.9e12
+    assert pytest.approx(measured * 19.5e12, rel=0.01) == FP32
+
+
 def test_logits_are_one_pass_over_the_rows_asked_for() -> None:
-    def asked(task: dict[str, Any]) -> dict[str, float]:
-        recipe = {"kind": "teacher_logits", "task": task, "logits": {"max_train_rows": 40}}
+    def asked(task: dict[str, Any], precision: str = "fp32") -> dict[str, float]:
+        logits = {"max_train_rows": 40, "precision": precision}
+        recipe = {"kind": "teacher_logits", "task": task, "logits": logits}
         return estimate_logits(recipe, ROWS, CONFIG, gpu=False)
 
     assert asked(TOY)["flops"] == 2 * 256 * 10 * 40
+    assert asked(TOY)["gpu_hours"] == 2 * 256 * 10 * 40 / FP32 / 3600
+    assert asked(TOY, "bf16")["gpu_hours"] == 2 * 256 * 10 * 40 / HALF / 3600
     assert asked(TOY)["disk_bytes"] == 4 * 3 * 40
     assert asked({**TOY, "name": "squad"})["disk_bytes"] == 4 * (2 * 20) * 40  # start and end
 
@@ -97,6 +123,19 @@ def test_exports_write_a_file_and_benchmarks_time_every_engine() -> None:
     found = estimate(recipe, ROWS, CONFIG, False, True)
     assert found["flops"] == expected and found["disk_bytes"] == 0
     assert found["seconds"] == EXPORT_SECONDS + expected / CPU_FLOPS  # never on a GPU's time
+    assert found["gpu_hours"] == 0.0
+
+
+def test_the_benchmark_that_wants_a_gpu_takes_its_time_in_16_bits_and_scores_no_rows() -> None:
+    measured = asdict(Benchmark([{}, {}], shapes=[[2, 8]], warmup=1, repeats=2, gpu=True))
+    recipe = {"kind": "benchmark", "task": TOY, "benchmark": measured}
+    expected = 2 * 256 * (2 * 3 * 2 * 8) * 2  # dense and sparse, thrice, in two engines
+    found = estimate(recipe, ROWS, CONFIG, False, gpu=True)
+    assert found["flops"] == expected and found["disk_bytes"] == 0
+    assert found["seconds"] == EXPORT_SECONDS + expected / HALF
+    assert found["gpu_hours"] == expected / HALF / 3600
+    without = estimate(recipe, ROWS, CONFIG, False, gpu=False)
+    assert without["seconds"] == EXPORT_SECONDS + expected / CPU_FLOPS
 
 
 def stage(task: str, flops: float, model: str = "bert_base", **more: Any) -> Stage:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from deploy_chain import deployed
 from safetensors.torch import load_file
+from tiny_bert import Toy
 from tiny_stage import masks, run, runtime, stage
 from transformers import AutoModelForSequenceClassification
 
@@ -67,6 +69,22 @@ def test_the_card_tells_the_chain_without_paths(chain: Path) -> None:
     assert recipe["pruned"]["sparsity"] == {"pattern": "block4", "level": 0.5}
     assert str(chain) not in card and "/model" not in json.dumps(recipe)
     assert "gzip by gzip" in card and "| accuracy |" in card and "int8" in card
+
+
+def test_a_task_that_draws_its_batches_gets_a_generator(
+    chain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, collate = [], Toy.collate
+
+    def drawing(self: Toy, rows: Any, pad: int, generator: torch.Generator) -> Any:
+        drawn.append((pad, float(torch.rand((), generator=generator))))
+        return collate(self, rows, pad, generator)
+
+    monkeypatch.setattr(Toy, "collate", drawing)
+    path = chain / "stages/base/model"
+    for name in ("once", "again"):
+        run(chain, deployed("export", name, {"start": "dense"}, path))
+    assert len(drawn) == 2 and drawn[0] == drawn[1] and drawn[0][0] == 0
 
 
 def test_a_parent_that_did_not_converge_gives_no_export(tmp_path: Path) -> None:

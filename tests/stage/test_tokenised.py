@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bert import Toy, data_of
 from tiny_stage import run, stage, weights
+from transformers import AutoTokenizer
 
 from obert_sweeps.identity import TASK_VERSIONS
 from obert_sweeps.stage.tokenised import key
 from obert_sweeps.task.array_rows import load_rows, save_rows
 from obert_sweeps.task.base import Features
 from obert_sweeps.task.padding import model_inputs, padded
+from obert_sweeps.task.word_tokenizer import word_tokenizer
 
 DATA = {"train.parquet": "0123"}
 
@@ -124,12 +127,22 @@ def test_few_rows_and_those_that_are_drawn_anew_are_not_kept(
     assert not (tmp_path / "cache").exists()
 
 
+def test_the_key_is_the_same_after_the_tokenizer_was_used_and_saved(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer(["a b c"])
+    task = {"_target_": "x", "name": "sst2", "max_length": 128}
+    first = key(task, DATA, tokenizer, None)
+    tokenizer(["a b c"], truncation=True, max_length=4, padding="max_length")
+    assert key(task, DATA, tokenizer, None) == first
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert json.loads(again.backend_tokenizer.to_str())["truncation"]["max_length"] == 4
+    assert key(task, DATA, again, None) == first
+
+
 def test_the_key_is_of_what_the_rows_follow_from_and_not_of_where_they_lie(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def tokenizer(words: str = "a b c") -> Any:
-        from obert_sweeps.task.word_tokenizer import word_tokenizer
-
         return word_tokenizer([words])
 
     task = {"_target_": "x", "name": "sst2", "max_length": 128, "source": "folder", "folder": "/a"}

@@ -45,7 +45,12 @@ def test_peaks_are_those_of_the_card_and_precision(monkeypatch: pytest.MonkeyPat
     assert peak("NVIDIA H200", "bf16") == peak("NVIDIA H100 80GB HBM3", "bf16") == 989.4e12
     assert peak("NVIDIA H100 PCIe", "bf16") == 756e12
     assert peak("NVIDIA A100-SXM4-80GB", "fp32") == 19.5e12
-    assert peak("NVIDIA L40S", "bf16") != peak("NVIDIA L4", "bf16")
+    assert peak("NVIDIA A100 80GB PCIe", "bf16") == peak("A100-PCIE-40GB", "bf16") == 312e12
+    assert peak("NVIDIA H100 NVL", "bf16") == 835e12 and peak("NVIDIA H100 NVL", "fp32") == 60e12
+    assert peak("NVIDIA GH200 480GB", "bf16") == 989.4e12
+    assert peak("NVIDIA GH200 480GB", "fp32") == pytest.approx(66.9e12)
+    assert peak("NVIDIA L40S", "bf16") == 362e12 and peak("NVIDIA L4", "bf16") == 121e12
+    assert peak("NVIDIA L40", "bf16") is None
     assert peak("Some Other Card", "bf16") is None
     assert machine.peak_flops(CPU, "fp32") is None
     peak("NVIDIA A100", "bf16")

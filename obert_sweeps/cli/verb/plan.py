@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ...amounts import counted, duration, size
+from ...amounts import counted, duration, rounded, size
 from ...plan.cost import Measured
 from ...plan.dag import Plan, make_plan
 from ...plan.to_run import to_run
@@ -107,7 +107,7 @@ def show(document: dict[str, Any]) -> None:
         column.justify = "right"
     for row in by_kind(document["stages"], by_gpu):
         table.add_row(*row)
-    hours = f"{totals['gpu_hours']:.3g} A100-hours, or " if by_gpu else ""
+    hours = f"{rounded(totals['gpu_hours'])} A100-hours, or " if by_gpu else ""
     how = "by what such models have been seen to take"
     if totals["by_measured_rates"]:
         how = (
@@ -141,7 +141,7 @@ def by_kind(stages: list[dict[str, Any]], by_gpu: bool) -> list[list[str]]:
             str(len(members)),
             str(sum(s["cells"] for s in members)),
             str(sum(s["done"] for s in members)),
-            f"{sum(s['cost']['gpu_hours'] for s in members):.3g}"
+            rounded(sum(s["cost"]["gpu_hours"] for s in members))
             if by_gpu
             else duration(sum(s["cost"]["seconds"] for s in members)),
             size(sum(s["cost"]["disk_bytes"] for s in members)),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ...schema import StageError, first_line
+from ...schema import Interrupted, StageError, first_line
 
 Arrays = Mapping[str, np.ndarray]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # of every exported model, (B, L)
@@ -60,6 +61,10 @@ class ProductCounts:
         return {**asdict(self), "share": self.share}
 
 
+class EngineFailed(StageError):
+    """An engine did not get through a batch that it was given: it is at fault, and no task."""
+
+
 class Engine(ABC):
     """One exported model in one engine. Constructing it raises StageError if the engine is missing.
 
@@ -97,7 +102,10 @@ class Engine(ABC):
 
     @abstractmethod
     def run(self, inputs: Arrays) -> Outcome:
-        """One batch; inputs are int64 (B, L) by name. StageError for a wrong name."""
+        """One batch; inputs are int64 (B, L) by name.
+
+        StageError for a wrong name, EngineFailed where the engine itself fails.
+        """
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -119,9 +127,32 @@ def onnx_file(folder: Path, form: str | None) -> Path:
 def unreadable(file: Path, engine: str, error: BaseException) -> StageError:
     """The error for a file that an engine refuses."""
     return StageError(
-        f"{engine} cannot read {file} ({file.stat().st_size} bytes): {first_line(error)}."
+        f"{engine} cannot read {file} ({file.stat().st_size} bytes): {cause(error)}."
         " It may be cut off or damaged: export the model again."
     )
+
+
+def cause(error: BaseException) -> str:
+    """The first line of a library's error, without OpenVINO's of where it was raised."""
+    lines = str(error).splitlines()
+    told = "\n".join(line for line in lines if not line.startswith("Exception from "))
+    return first_line(RuntimeError(told) if told.strip() else error)
+
+
+@contextmanager
+def failures_told(engine: str, inputs: Arrays) -> Iterator[None]:
+    """Within it an error of the engine's library is an EngineFailed that names the batch."""
+    try:
+        yield
+    except (Interrupted, StageError):
+        raise
+    except Exception as error:  # ONNX Runtime's own classes have no common base
+        raise EngineFailed(f"{engine} failed on {batch_of(inputs)}: {cause(error)}") from error
+
+
+def batch_of(inputs: Arrays) -> str:
+    """A batch, for people: its rows and their length."""
+    return "a batch of " + " x ".join(map(str, next(iter(inputs.values())).shape))
 
 
 def ordered(inputs: Arrays, names: list[str]) -> dict[str, np.ndarray]:

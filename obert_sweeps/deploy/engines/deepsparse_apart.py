@@ -19,7 +19,18 @@ import numpy as np
 
 from ...schema import StageError
 from . import deepsparse_server as server
-from .base import INPUTS, Arrays, Engine, Outcome, onnx_file, ordered, unreadable
+from .base import (
+    INPUTS,
+    Arrays,
+    Engine,
+    EngineFailed,
+    Outcome,
+    batch_of,
+    cause,
+    failures_told,
+    onnx_file,
+    ordered,
+)
 
 LICENCE = "DeepSparse Community License: evaluation in development and testing only"
 VARIABLE = "OBERT_DEEPSPARSE_PYTHON"  # the interpreter, where it is not in .venv-deepsparse
@@ -62,10 +73,12 @@ class DeepSparse(Engine):
             stderr=self.chatter,
             env={**os.environ, "NM_DISABLE_ANALYTICS": "1"},
         )
-        self._answer()
+        self._answer("its start")
 
     def run(self, inputs: Arrays) -> Outcome:
-        took, logits = self._ask("run", ordered(inputs, list(INPUTS)))
+        feed = ordered(inputs, list(INPUTS))
+        with failures_told(self.name, feed):  # half an answer, too
+            took, logits = self._ask("run", feed)
         return Outcome(logits, **took)
 
     def describe(self) -> dict[str, Any]:
@@ -97,19 +110,20 @@ class DeepSparse(Engine):
         assert self.process is not None and self.process.stdin is not None
         with suppress(BrokenPipeError):  # its end is told by the answer
             server.send(self.process.stdin, {"verb": verb}, arrays)
-        return self._answer()
+        return self._answer(batch_of(arrays) if arrays else verb)
 
-    def _answer(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def _answer(self, asked: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         assert self.process is not None and self.process.stdout is not None
         answer = server.receive(self.process.stdout)
         if answer is None:
             code = self.process.wait()
-            raise StageError(
+            raise EngineFailed(
                 f"DeepSparse ended with code {code} on {self.file.name}: {self._last_words()}. If"
                 " the file is whole (ONNX Runtime reads it), the engine does not take this graph."
             )
         if "error" in answer[0]:
-            raise unreadable(self.file, self.name, RuntimeError(answer[0]["error"]))
+            line = cause(RuntimeError(answer[0]["error"]))
+            raise EngineFailed(f"{self.name} failed on {asked} ({self.file.name}): {line}")
         return answer
 
     def _last_words(self) -> str:

@@ -7,7 +7,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .base import Arrays, Engine, Outcome, ProductCounts, Watch, onnx_file, ordered, unreadable
+from ...schema import Interrupted
+from .base import (
+    Arrays,
+    Engine,
+    Outcome,
+    ProductCounts,
+    Watch,
+    failures_told,
+    onnx_file,
+    ordered,
+    unreadable,
+)
 
 INSTALL = "pip install -c constraints.txt -e '.[deploy]'"
 INTEGER = {"MatMulInteger", "MatMulIntegerToFloat", "QLinearMatMul", "DynamicQuantizeMatMul"}
@@ -31,14 +42,18 @@ class OnnxRuntime(Engine):
         return str(onnxruntime.__version__)
 
     def load(self, folder: Path) -> None:
-        self.file = onnx_file(folder, self.form)
+        self.load_file(onnx_file(folder, self.form))
+
+    def load_file(self, file: Path) -> None:
+        """Load an ONNX file of whichever form. StageError if it cannot be read."""
+        self.file = file
         self.session = self._session()
         self.inputs = [i.name for i in self.session.get_inputs()]
         self.outputs = [o.name for o in self.session.get_outputs()]
 
     def run(self, inputs: Arrays) -> Outcome:
         feed = ordered(inputs, self.inputs)
-        with Watch() as watch:
+        with failures_told(self.name, feed), Watch() as watch:
             logits = self.session.run(None, feed)
         found = dict(zip(self.outputs, logits, strict=True))
         return Outcome(found, watch.seconds, watch.cpu_seconds)
@@ -81,6 +96,8 @@ class OnnxRuntime(Engine):
             return onnxruntime.InferenceSession(
                 str(self.file), options, providers=["CPUExecutionProvider"]
             )
+        except Interrupted:
+            raise
         except Exception as error:  # its own classes, without a common base
             raise unreadable(self.file, self.name, error) from error
 

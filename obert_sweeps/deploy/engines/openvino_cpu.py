@@ -17,6 +17,7 @@ from .base import (
     Outcome,
     ProductCounts,
     Watch,
+    failures_told,
     onnx_file,
     ordered,
     unreadable,
@@ -70,7 +71,7 @@ class OpenVino(Engine):
 
     def run(self, inputs: Arrays) -> Outcome:
         feed = ordered(inputs, self.inputs)
-        with Watch() as watch:
+        with failures_told(self.name, feed), Watch() as watch:
             found = self.request.infer(feed)
         logits = {name: found[port].copy() for name, port in self.outputs.items()}
         return Outcome(logits, watch.seconds, watch.cpu_seconds)

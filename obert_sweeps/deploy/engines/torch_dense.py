@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...model.base import quiet
 from ...schema import StageError, first_line
 from ..onnx_export import output_names
-from .base import INPUTS, Arrays, Engine, Outcome, Watch, ordered
+from .base import INPUTS, Arrays, Engine, Outcome, Watch, failures_told, ordered
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -20,9 +20,10 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 class TorchDense(Engine):
     """The checkpoint as it is: zeros and INT8 weights are float numbers like others.
 
-    compiled: the encoder's layers are compiled, all by one graph, for each shape of inputs; on a
-    GPU the whole pass is then one CUDA graph, since at small batches launches take longer than what
-    they launch.
+    compiled: the encoder's layers are compiled, all by one graph, for each shape of inputs, and the
+    whole pass is one CUDA graph, since at small batches launches take longer than what they launch.
+    On a GPU alone: elsewhere the compiler would be asked for shape after shape, and gives up at
+    the ninth.
     """
 
     name = "torch"
@@ -39,6 +40,11 @@ class TorchDense(Engine):
         if precision not in DTYPES:
             raise StageError(f"precision {precision!r} is unknown. Choose {', '.join(DTYPES)}.")
         self.device, self.precision, self.compiled = torch.device(device), precision, compiled
+        if compiled and self.device.type != "cuda":
+            raise StageError(
+                f"compiled: true makes a CUDA graph, which device {device} cannot run. Set"
+                " compiled: false for this engine, or device: cuda."
+            )
         self.reduced = precision != "fp32"
 
     @classmethod
@@ -60,11 +66,16 @@ class TorchDense(Engine):
     def prepare(self, model: Any) -> Any:
         return model.to(self.device, DTYPES[self.precision])
 
-    @torch.inference_mode()
     def run(self, inputs: Arrays) -> Outcome:
+        arrays = ordered(inputs, list(INPUTS))
+        with failures_told(self.name, arrays):
+            return self._run(arrays)
+
+    @torch.inference_mode()
+    def _run(self, arrays: Arrays) -> Outcome:
         given = {
             name: torch.from_numpy(array).to(self.device)
-            for name, array in ordered(inputs, list(INPUTS)).items()
+            for name, array in arrays.items()
             if name != "attention_mask" or not array.all()  # without one attention is faster
         }
         threads = torch.get_num_threads()
@@ -81,7 +92,7 @@ class TorchDense(Engine):
         return Outcome(logits, watch.seconds, watch.cpu_seconds)
 
     def _forward(self, given: dict[str, Tensor]) -> Callable[..., Any]:
-        if not self.compiled or self.device.type != "cuda":
+        if not self.compiled:
             return self.model
         if self.captured is None or not self.captured.fits(given):
             self.captured = None  # its memory is free before the next takes some
