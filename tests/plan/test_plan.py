@@ -14,7 +14,7 @@ from obert_sweeps.plan.cost import encoder_weights
 from obert_sweeps.plan.dag import Plan, make_plan
 from obert_sweeps.request.read import read
 from obert_sweeps.request.selection import select
-from obert_sweeps.schema import RequestError
+from obert_sweeps.schema import RequestError, is_training
 
 DENSE_SST2 = "cells=t5/sst2/bert_base/dense"
 OWN = ["table=0", "task=sst2", "model=bert_base", "method=magnitude", "schedule=oneshot"]
@@ -171,6 +171,19 @@ def test_published_hyper_parameters_reach_the_recipes(paper: Plan) -> None:
     assert mobile["training"]["keep_layers"] == 14
     assert mobile["method"]["num_grads"] == 512
     assert mobile["training"]["distill"]["temperature"] == 5.5
+
+
+def test_mixed_precision_is_the_same_plan_at_a_seventh_of_the_cost(paper: Plan) -> None:
+    mixed = plan("preset=paper_bf16", EXISTING)
+    assert [c.cell for c in mixed.selected()] == [c.cell for c in paper.selected()]
+    assert not any(cell.stand_in for cell in mixed.selected())
+    roles = {"fp32": set[str](), "bf16": set[str]()}
+    for stage in mixed.stages.values():
+        if is_training(stage.recipe):
+            roles[stage.recipe["training"]["precision"]].add(stage.tags["role"])
+    assert roles["fp32"] == {"qat"} and "upstream" in roles["bf16"]
+    hours = [sum(s.cost["gpu_hours"] for s in p.stages.values()) for p in (mixed, paper)]
+    assert 1 / 7 < hours[0] / hours[1] < 1 / 6
 
 
 def test_what_no_source_gives_is_said_of_each_cell_that_takes_it(paper: Plan) -> None:
