@@ -139,6 +139,11 @@ class Glue(Task):
             for name in self.metrics
             if name.removesuffix(MISMATCHED) not in known
         ]
+        if self.num_labels > 2 and any(m.removesuffix(MISMATCHED) == "f1" for m in self.metrics):
+            faults.append(
+                f"the metric f1 is that of one class of two, and num_labels is {self.num_labels}:"
+                " leave it out, for instance task.metrics=[accuracy] task.best_metric=accuracy"
+            )
         if self.num_labels < 1:
             faults.append(f"num_labels={self.num_labels} is below 1")
         if self.best_metric not in self.metrics:

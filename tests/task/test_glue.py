@@ -184,6 +184,11 @@ def test_classes_may_be_written_as_floats(tmp_path: Path, tokenizer: Any) -> Non
     [
         ({"metrics": ["pearson"], "best_metric": "pearson"}, "pearson is not one of accuracy"),
         ({"best_metric": "f1"}, "best_metric=f1"),
+        (
+            {"num_labels": 3, "metrics": ["accuracy", "f1"]},
+            r"f1 is that of one class of two, and num_labels is 3.*task\.metrics=\[accuracy\]",
+        ),
+        ({"num_labels": 3, "metrics": ["accuracy", "f1_mm"]}, "num_labels is 3"),
         ({"text_columns": []}, "text_columns"),
         ({"num_labels": 0}, "num_labels=0"),
         ({"max_length": 2}, "max_length=2"),
