@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny_bert
 import torch
+import yaml
 from tiny_bert import Stopping
 from tiny_stage import MAGNITUDE, TRAINING, Notes, masks, one_shot, run, runtime, stage, weights
 
@@ -117,6 +120,22 @@ def test_a_dense_model_that_fails_the_tasks_check_is_not_built_upon(
     assert outcome["status"] == "failed" and outcome["reason"].startswith("accuracy ")
     assert not (tmp_path / "stages/dense/model").exists()
     run(tmp_path, one_shot(start="before"))  # what pruning leaves is a result, however bad
+
+
+def test_a_language_model_whose_loss_is_undefined_is_not_built_upon(
+    tmp_path: Path, project_root: Path
+) -> None:
+    """Each word is a line of its own, so the tokenizer knows none of those held out."""
+    words = [f"{letter}word" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    pq.write_table(pa.table({"text": words}), tmp_path / "train.parquet")
+    corpus = [{"data": "texts", "folder": str(tmp_path), "text_columns": ["text"]}]
+    leaf = yaml.safe_load((project_root / "conf/task/mlm.yaml").read_text())
+    spec = stage("dense")
+    spec["recipe"]["task"] = {**leaf, "source": "folder", "corpus": corpus, "max_length": 16}
+    outcome = run_stage(spec, runtime(tmp_path))
+    assert outcome["status"] == "failed"
+    assert "no token of the held-out text of mlm can be predicted" in outcome["reason"]
+    assert not (tmp_path / "stages/dense/model").exists()
 
 
 def test_divergence_is_a_result_and_what_starts_from_it_inherits_it(tmp_path: Path) -> None:

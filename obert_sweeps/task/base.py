@@ -8,7 +8,7 @@ demo's grammar).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,8 +87,8 @@ class Task(ABC):
         """
         return None
 
-    def check(self, metrics: dict[str, float]) -> str | None:
-        """Why a dense model with these metrics must not be built upon, or None.
+    def check(self, metrics: Mapping[str, float | None]) -> str | None:
+        """Why a dense model with these metrics (None: undefined) must not be built upon, or None.
 
         For models that are no cell's result: a language model that has learnt nothing would be
         pruned, distilled from and fine-tuned at great cost, and no table has a place to say so.

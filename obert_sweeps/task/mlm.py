@@ -162,8 +162,19 @@ class Mlm(Task):
             return {"loss": math.nan, "unigram_loss": math.nan, "accuracy": math.nan}
         return {"loss": nats / count, "unigram_loss": unigram, "accuracy": 100.0 * right / count}
 
-    def check(self, metrics: dict[str, float]) -> str | None:
+    def check(self, metrics: Mapping[str, float | None]) -> str | None:
         loss, unigram = metrics["loss"], metrics["unigram_loss"]
+        if unigram is None:
+            return (
+                f"no token of the held-out text of {self.name} can be predicted, so nothing says"
+                " whether this model has learnt anything: the tokenizer knows none of its words."
+                " Choose another checkpoint (model.path=DIR) or other texts (data_root=DIR)."
+            )
+        if loss is None:
+            return (
+                "the held-out loss of masked-language modelling is not finite: this model is"
+                " nothing to build upon. Lower the learning rate."
+            )
         if loss < unigram:
             return None
         return (
