@@ -15,7 +15,7 @@ import torch
 from ..method.base import Method
 from ..schema import Runtime, Stage, StageError, Training
 from ..sparsity.pattern import pattern_named
-from ..task.base import Task
+from ..task.base import Features, Task
 from ..train.batches import Batches
 from ..train.cost import rates, read_clocks, work_of
 from ..train.data import Data
@@ -79,7 +79,7 @@ def _prepare(
     state = _state(begin, training, method, setup.device)
     seed_everything(seed_of(spec.seed, _TRAINING))
     _restore(state, spec, how, group, writer)
-    data = _data(spec, how, task, training, begin.tokenizer)
+    data = _data(spec, how, task, training, begin.tokenizer, note)
     teacher = None
     if "teacher" in models:
         words = begin.model.config.vocab_size
@@ -111,9 +111,23 @@ def _restore(
         writer.folder.rewind(state.step if found else -1)
 
 
-def _data(spec: Stage, how: Runtime, task: Task, training: Training, tokenizer: Any) -> Data:
+def _data(
+    spec: Stage,
+    how: Runtime,
+    task: Task,
+    training: Training,
+    tokenizer: Any,
+    note: Callable[[str], None],
+) -> Data:
     most = training.max_train_rows
-    rows = training_rows(spec, how, task, tokenizer, most)
+    read = training_rows(spec, how, task, tokenizer, most)
+
+    def rows() -> Features:
+        features = read()
+        if remark := task.remark(features.notes):
+            note(f"{task.name}, train: {remark}")
+        return features
+
     return Data(task, tokenizer, most, training.max_eval_rows, rows)
 
 

@@ -25,7 +25,7 @@ class Features:
     split: str
     rows: Sequence[dict[str, Any]]
     references: Any = None  # what `score` needs beside the logits
-    notes: dict[str, Any] = field(default_factory=dict)  # e.g. truncated rows
+    notes: dict[str, Any] = field(default_factory=dict)  # counts, for `Task.remark`
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,6 +59,10 @@ class Task(ABC):
 
         Raises StageError for a missing column or an empty split.
         """
+
+    def remark(self, notes: Mapping[str, Any]) -> str | None:
+        """What a reader of the log should know of training rows with these `notes`, if anything."""
+        return None
 
     @abstractmethod
     def collate(

@@ -89,6 +89,10 @@ class Glue(Task):
         full = sum(len(i) >= self.max_length for i in ids)
         return Features(split, features, references=labels, notes={"at_max_length": full})
 
+    def remark(self, notes: Mapping[str, Any]) -> str | None:
+        full = notes.get("at_max_length", 0)
+        return f"rows of {self.max_length} tokens, what is longer is cut: {full}" if full else None
+
     def collate(
         self, rows: list[dict[str, Any]], pad_token_id: int, generator: torch.Generator
     ) -> Batch:

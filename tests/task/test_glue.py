@@ -41,7 +41,10 @@ def test_max_rows_and_max_length(tokenizer: Any) -> None:
     features = task.features("train", tokenizer, 9)
     assert len(features) == 9
     assert max(len(row["input_ids"]) for row in features.rows) == 12
-    assert features.notes["at_max_length"] > 0
+    full = sum(len(row["input_ids"]) == 12 for row in features.rows)
+    assert features.notes["at_max_length"] == full > 0
+    assert task.remark(features.notes) == f"rows of 12 tokens, what is longer is cut: {full}"
+    assert task.remark(glue(**PAIR).features("train", tokenizer, 9).notes) is None
     assert features.rows == task.features("train", tokenizer, 9).rows
 
 
