@@ -110,16 +110,9 @@ def check_fits(
     total = step_of(training["epochs"], per_epoch)
     try:
         times = PruningTimes(**training["pruning"])
-        steps = pruning_steps(times, sparsity["level"], per_epoch, total)
+        return pruning_steps(times, sparsity["level"], per_epoch, total)
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from error
-    if sparsity["pattern"] == "2of4" and recipe["method"].get("num_recomputations", 1) > 1:
-        raise RequestError(
-            f"{where}: a pruning step to 2of4 cannot be taken in parts, since there is no sparsity"
-            " between dense and 50 %. Use method.num_recomputations=1, or leave these cells out"
-            " with cells=."
-        )
-    return steps
 
 
 def _prunes_once_first(pruning: dict[str, Any] | None) -> bool:
