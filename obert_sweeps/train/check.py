@@ -80,8 +80,8 @@ def check_fits(
 ) -> dict[int, float]:
     """The pruning steps, which must fit into the training: optimiser step -> level; {} for none.
 
-    The model must have the layers to keep, and take rows as long as the task's. `rows` by split;
-    `config`: the model's dimensions. Raises RequestError.
+    The model must have the layers to keep, and take rows as long as the task's; a stage that prunes
+    must be in float32. `rows` by split; `config`: the model's dimensions. Raises RequestError.
     """
     training, sparsity = recipe["training"], recipe["sparsity"]
     layers = config.get("num_hidden_layers")
@@ -104,6 +104,13 @@ def check_fits(
         )
     if training["pruning"] is None or sparsity["pattern"] == "dense":
         return {}
+    if training["quantize"] is not None:
+        raise RequestError(
+            f"{where} prunes and trains in INT8 at once, and would do neither right: methods"
+            " measure layers in float32, or put a computation of their own in the place of INT8's."
+            " Set its quantize to null, and quantise in a stage of its own, as"
+            " schedule=compound_large does."
+        )
     train_rows, most = rows.get("train", 0), training["max_train_rows"]
     train_rows = train_rows if most is None else min(train_rows, most)
     per_epoch = max(1, math.ceil(train_rows / training["batch_size"]))
