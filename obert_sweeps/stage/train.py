@@ -26,7 +26,7 @@ from ..train.machine import prepare_torch
 from ..train.optim import freeze, make_optimizer
 from ..train.outcome import outcome
 from ..train.seeds import seed_everything, seed_of
-from ..train.start import Start, save, start, training_of
+from ..train.start import Start, save, start
 from ..train.state import State
 from ..train.step import Step
 from ..train.timetable import timetable
@@ -69,7 +69,7 @@ def _prepare(
     spec: Stage, how: Runtime, group: WorkerGroup, writer: StageWriter | None
 ) -> tuple[Run, State]:
     """A stage as it is before its next step: from the beginning, or from its last checkpoint."""
-    clocks, training = read_clocks(), training_of(spec.recipe["training"])
+    clocks, training = read_clocks(), Training.from_dict(spec.recipe["training"])
     note = writer.folder.log if writer else _nothing
     setup = Setup(prepare_torch(how), training.precision, group, note)
     task, encoder, method = task_of(spec, how), encoder_of(spec, how), method_of(spec, how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +13,11 @@ from torch import Tensor, nn
 
 from ..model.base import Encoder, quiet
 from ..model.quantize import quantize
-from ..schema import (
-    Distillation,
-    LearningRatePiece,
-    PruningTimes,
-    Quantization,
-    StageError,
-    Training,
-)
+from ..schema import StageError, Training
 from ..sparsity.mask import Masks
 from ..task.base import Task
 
 MASKS = "masks.safetensors"
-
-
-def training_of(data: Mapping[str, Any]) -> Training:
-    """The schema from a recipe's plain data. StageError for keys it does not have."""
-    try:
-        training = Training(**data)
-        training.learning_rate = [LearningRatePiece(**p) for p in data["learning_rate"]]
-        if data.get("pruning") is not None:
-            training.pruning = PruningTimes(**data["pruning"])
-        if data.get("distill") is not None:
-            training.distill = Distillation(**data["distill"])
-        if data.get("quantize") is not None:
-            training.quantize = Quantization(**data["quantize"])
-    except TypeError as error:
-        known = ", ".join(field.name for field in fields(Training))
-        raise StageError(
-            f"the recipe's training is not understood: {error}. Keys: {known}"
-        ) from error
-    return training
 
 
 @dataclass
