@@ -114,16 +114,17 @@ def save(folder: Path, model: Any, tokenizer: Any, masks: Masks) -> None:
 
 
 def _masks(layers: dict[str, nn.Linear], training: Training, parents: Mapping[str, Path]) -> Masks:
-    for role in ("masks", "start"):
-        found = load_masks(parents[role], layers) if role in parents else None
-        if found is not None and not (role == "start" and training.lock_pattern):
-            return Masks(layers, found)
-        if role == "masks" and role in parents:
+    if "masks" in parents:
+        found = load_masks(parents["masks"], layers)
+        if found is None:
             raise StageError(
-                f"{parents[role]} has no {MASKS}: the stage whose masks are wanted pruned nothing."
-                " Name a stage that prunes."
+                f"{parents['masks']} has no {MASKS}: the stage whose masks are wanted pruned"
+                " nothing. Name a stage that prunes."
             )
-    return Masks.from_zeros(layers) if training.lock_pattern else Masks(layers)
+        return Masks(layers, found)
+    if training.lock_pattern:
+        return Masks.from_zeros(layers)
+    return Masks(layers, load_masks(parents["start"], layers) if "start" in parents else None)
 
 
 def load_masks(folder: Path, layers: dict[str, nn.Linear]) -> dict[str, Tensor] | None:
