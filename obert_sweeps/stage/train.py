@@ -119,8 +119,7 @@ def _data(
     tokenizer: Any,
     note: Callable[[str], None],
 ) -> Data:
-    most = training.max_train_rows
-    read = training_rows(spec, how, task, tokenizer, most)
+    read = training_rows(spec, how, task, tokenizer, training.max_train_rows)
 
     def rows() -> Features:
         features = read()
@@ -128,7 +127,7 @@ def _data(
             note(f"{task.name}, train: {remark}")
         return features
 
-    return Data(task, tokenizer, most, training.max_eval_rows, rows)
+    return Data(task, tokenizer, rows, training.max_eval_rows)
 
 
 def _run(
