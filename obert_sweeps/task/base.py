@@ -78,9 +78,8 @@ class Task(ABC):
     def score(self, features: Features, logits: list[Logits]) -> dict[str, float]:
         """Metrics in per cent (x 100), as the document prints them.
 
-        `logits` holds, for each row of `features` in order, what `predictions()` (or the head's
-        `logits()`) gave for it, unpadded.
-        An undefined value (correlation of a constant) is nan.
+        `logits` holds, for each row of `features` in order, what `predictions()` gave for it,
+        unpadded. An undefined value (correlation of a constant) is nan.
         """
 
     def distinct_predictions(self, logits: list[Logits]) -> int | None:

@@ -143,21 +143,15 @@ class Mlm(Task):
     def score(self, features: Features, logits: list[Logits]) -> dict[str, float]:
         """loss and unigram_loss in nats a predicted token, accuracy in per cent.
 
-        Each row of `logits` is what `predictions` gave, or logits alone.
+        Each row of `logits` is what `predictions` gave.
         """
         all_labels, unigram = features.references
         nats, right, count = 0.0, 0.0, 0
-        for labels, row in zip(all_labels, logits, strict=True):
+        for labels, (row_nats, row_right) in zip(all_labels, logits, strict=True):
             picked = labels != IGNORED
             count += int(picked.sum())
-            if len(row) == 1:
-                scores = row[0].float()[picked]
-                row_nats = F.cross_entropy(scores, labels[picked], reduction="sum")
-                nats += float(row_nats)
-                right += float((scores.argmax(-1) == labels[picked]).sum())
-            else:
-                nats += float(row[0][picked].double().sum())
-                right += float(row[1][picked].sum())
+            nats += float(row_nats[picked].double().sum())
+            right += float(row_right[picked].sum())
         if count == 0:
             return {"loss": math.nan, "unigram_loss": math.nan, "accuracy": math.nan}
         return {"loss": nats / count, "unigram_loss": unigram, "accuracy": 100.0 * right / count}
