@@ -22,6 +22,8 @@ MASKS = "masks.safetensors"
 
 @dataclass
 class Start:
+    """What training begins with (see `start`). `layers`: the prunable ones, by name."""
+
     tokenizer: Any
     model: Any
     layers: dict[str, nn.Linear]
