@@ -91,7 +91,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     encoder = Bert(name="bert_base", path=str(args.model_path))
     model = encoder.build(task.head.name, task.num_labels).to(device).eval()
     layers = encoder.prunable(model)
-    data = Data(task, encoder.tokenizer(), args.train_rows)  # type: ignore[arg-type]
+    tokenizer = encoder.tokenizer()
+    rows = task.features("train", tokenizer, args.train_rows)
+    data = Data(task, tokenizer, lambda: rows)  # type: ignore[arg-type]
     source = GradientSource(model, layers, data, Setup(device), seed=0)
     few = min(args.grads, 4)
     grouped = [(name, g.clone()) for name, g in source(few, args.rows)]

@@ -104,7 +104,7 @@ def setting(args: argparse.Namespace) -> Setting:
         return made.to(device)
 
     batch = args.batch or BATCH[args.task]
-    data = Data(task, tokenizer, args.steps * batch)
+    data = Data(task, tokenizer, lambda: task.features("train", tokenizer, args.steps * batch))
     clock = clock_of(device, args.threads)
     del data.train.rows[args.steps * batch :]  # more windows than texts
     return Setting(task, tokenizer, model, batch, args.steps, data, device, args.precision, clock)

@@ -8,7 +8,7 @@ here is refused when a schedule or an override names it. A `Stage` is a node of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -114,6 +114,23 @@ class Training:
     group_by_length: int = 0  # rows are dealt by length among so many batches; 0: plain order
     max_train_rows: int | None = None
     max_eval_rows: int | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Training:
+        """From a recipe's plain data. StageError for keys that are no fields."""
+        parts = {"pruning": PruningTimes, "distill": Distillation, "quantize": Quantization}
+        try:
+            training = cls(**data)
+            training.learning_rate = [LearningRatePiece(**p) for p in data["learning_rate"]]
+            for name, kind in parts.items():
+                if data.get(name) is not None:
+                    setattr(training, name, kind(**data[name]))
+        except TypeError as error:
+            known = ", ".join(field.name for field in fields(cls))
+            raise StageError(
+                f"the recipe's training is not understood: {error}. Keys: {known}"
+            ) from error
+        return training
 
 
 @dataclass

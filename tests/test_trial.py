@@ -153,6 +153,9 @@ def test_masks_of_another_stage_go_onto_the_starting_weights(tmp_path: Path) -> 
     run(tmp_path, stage("other", {"start": "pruned", "masks": "lighter"}, **still))
     lighter = masks(tmp_path, "lighter")
     assert all(torch.equal(mask, lighter[k]) for k, mask in masks(tmp_path, "other").items())
+    locked = stage("locked", {"start": "dense", "masks": "lighter"}, lock_pattern=True, **still)
+    run(tmp_path, locked)  # the dense weights have no pattern to lock
+    assert all(torch.equal(mask, lighter[k]) for k, mask in masks(tmp_path, "locked").items())
     refused = stage("x", {"start": "dense", "masks": "dense"})
     outcome = run_stage(refused, runtime(tmp_path))
     assert outcome["status"] == "failed" and "pruned nothing" in outcome["reason"]

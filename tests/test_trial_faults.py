@@ -7,20 +7,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny_bert
 import torch
+import yaml
 from tiny_bert import Stopping
-from tiny_stage import MAGNITUDE, TRAINING, Notes, masks, one_shot, run, runtime, stage, weights
+from tiny_stage import MAGNITUDE, Notes, masks, one_shot, run, runtime, stage, weights
 
 from obert_sweeps.make import make
 from obert_sweeps.method.base import Method
 from obert_sweeps.method.magnitude import Magnitude
 from obert_sweeps.model.bert import Bert
-from obert_sweeps.schema import Interrupted, RequestError, StageError
+from obert_sweeps.schema import Interrupted, RequestError
 from obert_sweeps.store import Lease, Store
 from obert_sweeps.task.base import Task
-from obert_sweeps.train.start import training_of
 from obert_sweeps.trial import KINDS, run_stage
 
 
@@ -117,6 +119,22 @@ def test_a_dense_model_that_fails_the_tasks_check_is_not_built_upon(
     assert outcome["status"] == "failed" and outcome["reason"].startswith("accuracy ")
     assert not (tmp_path / "stages/dense/model").exists()
     run(tmp_path, one_shot(start="before"))  # what pruning leaves is a result, however bad
+
+
+def test_a_language_model_whose_loss_is_undefined_is_not_built_upon(
+    tmp_path: Path, project_root: Path
+) -> None:
+    """Each word is a line of its own, so the tokenizer knows none of those held out."""
+    words = [f"{letter}word" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    pq.write_table(pa.table({"text": words}), tmp_path / "train.parquet")
+    corpus = [{"data": "texts", "folder": str(tmp_path), "text_columns": ["text"]}]
+    leaf = yaml.safe_load((project_root / "conf/task/mlm.yaml").read_text())
+    spec = stage("dense")
+    spec["recipe"]["task"] = {**leaf, "source": "folder", "corpus": corpus, "max_length": 16}
+    outcome = run_stage(spec, runtime(tmp_path))
+    assert outcome["status"] == "failed"
+    assert "no token of the held-out text of mlm can be predicted" in outcome["reason"]
+    assert not (tmp_path / "stages/dense/model").exists()
 
 
 def test_divergence_is_a_result_and_what_starts_from_it_inherits_it(tmp_path: Path) -> None:
@@ -252,21 +270,6 @@ def test_leaves_are_made_with_their_keys() -> None:
     toy = make({"_target_": "tiny_bert.Toy", "rows": 7}, ["tiny_bert"], Task)  # type: ignore[type-abstract]
     assert toy.rows == 7  # type: ignore[attr-defined]
     assert make({"_target_": "obert_sweeps.model.bert.Bert", "name": "x", "hub": "y"}, [], Bert)
-
-
-def test_a_recipes_training_becomes_the_schema() -> None:
-    data = {
-        **TRAINING,
-        "pruning": {"start": 0, "end": 1, "every": None, "initial": 0.5},
-        "distill": {"hardness": 1.0, "temperature": 2.0},
-    }
-    training = training_of(data)
-    assert training.learning_rate[0].initial == 0.01
-    assert training.pruning is not None and training.pruning.initial == 0.5
-    assert training.distill is not None and training.distill.temperature == 2.0
-    for wrong in ({"epoch": 1}, {"pruning": {"begin": 0}}):
-        with pytest.raises(StageError):
-            training_of({**TRAINING, **wrong})
 
 
 def test_a_kind_that_is_not_known_is_refused(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class FakeQuantize(nn.Module):
 
     @torch.no_grad()
     def begin_batch(self, again: bool) -> None:
-        """See the function."""
+        """The next x begins a batch; with `again` the same one, whose parts so far do not count."""
         if again and self._before is not None:
             self.low.copy_(self._before[0])
             self.high.copy_(self._before[1])

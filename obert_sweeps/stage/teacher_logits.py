@@ -86,9 +86,9 @@ def teacher_logits_stage(
     setup = Setup(prepare_torch(how), asking["precision"], group)
     task, encoder = task_of(spec, how), encoder_of(spec, how)
     folder = parent_models(spec, how)["teacher"]
-    tokenizer, most = encoder.tokenizer(str(folder)), asking["max_train_rows"]
-    rows = training_rows(spec, how, task, tokenizer, most)
-    data = Data(task, tokenizer, most, training_rows=rows)
+    tokenizer = encoder.tokenizer(str(folder))
+    rows = training_rows(spec, how, task, tokenizer, asking["max_train_rows"])
+    data = Data(task, tokenizer, rows)
     query = TeacherQuery(spec.parents["teacher"], folder, encoder, data, setup)
     if writer is None:
         query.answer(None)

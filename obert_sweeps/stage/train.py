@@ -15,7 +15,7 @@ import torch
 from ..method.base import Method
 from ..schema import Runtime, Stage, StageError, Training
 from ..sparsity.pattern import pattern_named
-from ..task.base import Task
+from ..task.base import Features, Task
 from ..train.batches import Batches
 from ..train.cost import rates, read_clocks, work_of
 from ..train.data import Data
@@ -26,7 +26,7 @@ from ..train.machine import prepare_torch
 from ..train.optim import freeze, make_optimizer
 from ..train.outcome import outcome
 from ..train.seeds import seed_everything, seed_of
-from ..train.start import Start, save, start, training_of
+from ..train.start import Start, save, start
 from ..train.state import State
 from ..train.step import Step
 from ..train.timetable import timetable
@@ -69,7 +69,7 @@ def _prepare(
     spec: Stage, how: Runtime, group: WorkerGroup, writer: StageWriter | None
 ) -> tuple[Run, State]:
     """A stage as it is before its next step: from the beginning, or from its last checkpoint."""
-    clocks, training = read_clocks(), training_of(spec.recipe["training"])
+    clocks, training = read_clocks(), Training.from_dict(spec.recipe["training"])
     note = writer.folder.log if writer else _nothing
     setup = Setup(prepare_torch(how), training.precision, group, note)
     task, encoder, method = task_of(spec, how), encoder_of(spec, how), method_of(spec, how)
@@ -79,7 +79,7 @@ def _prepare(
     state = _state(begin, training, method, setup.device)
     seed_everything(seed_of(spec.seed, _TRAINING))
     _restore(state, spec, how, group, writer)
-    data = _data(spec, how, task, training, begin.tokenizer)
+    data = _data(spec, how, task, training, begin.tokenizer, note)
     teacher = None
     if "teacher" in models:
         words = begin.model.config.vocab_size
@@ -133,10 +133,23 @@ def _restore(
         writer.folder.rewind(state.step if found else -1)
 
 
-def _data(spec: Stage, how: Runtime, task: Task, training: Training, tokenizer: Any) -> Data:
-    most = training.max_train_rows
-    rows = training_rows(spec, how, task, tokenizer, most)
-    return Data(task, tokenizer, most, training.max_eval_rows, rows)
+def _data(
+    spec: Stage,
+    how: Runtime,
+    task: Task,
+    training: Training,
+    tokenizer: Any,
+    note: Callable[[str], None],
+) -> Data:
+    read = training_rows(spec, how, task, tokenizer, training.max_train_rows)
+
+    def rows() -> Features:
+        features = read()
+        if remark := task.remark(features.notes):
+            note(f"{task.name}, train: {remark}")
+        return features
+
+    return Data(task, tokenizer, rows, training.max_eval_rows)
 
 
 def _checkpoints(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from itertools import accumulate
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,24 @@ class ArrayRows(Sequence[dict[str, Any]]):
     """The rows of `Features`: `input_ids` and `token_type_ids` as arrays, `labels` as they were.
 
     `begins` (rows + 1,): where a row's tokens begin among `ids` and `segments`, which hold those of
-    all rows one after another. `labels` (rows,) or (rows, labels).
+    all rows one after another. `labels` (rows,) or (rows, labels), or None for rows without.
     """
 
-    def __init__(self, ids: Any, segments: Any, begins: Any, labels: Any) -> None:
+    def __init__(self, ids: Any, segments: Any, begins: Any, labels: Any = None) -> None:
         self.ids, self.segments, self.begins, self.labels = ids, segments, begins, labels
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]]) -> ArrayRows:
+        """Rows without their labels: int32 ids and int8 segments, 5 bytes a token.
+
+        Each row may be let go before the next is asked for.
+        """
+        ids, segments, begins = array("i"), array("b"), array("q", [0])
+        for row in rows:
+            ids.extend(row["input_ids"])
+            segments.extend(row["token_type_ids"])
+            begins.append(len(ids))
+        return cls(np.asarray(ids), np.asarray(segments), np.asarray(begins))
 
     def __len__(self) -> int:
         return len(self.begins) - 1
@@ -36,24 +49,16 @@ class ArrayRows(Sequence[dict[str, Any]]):
             raise IndexError(f"row {place} of {len(self)}")
         place %= len(self)
         span = slice(self.begins[place], self.begins[place + 1])
-        return {
-            "input_ids": self.ids[span],
-            "token_type_ids": self.segments[span],
-            "labels": self.labels[place].tolist(),
-        }
+        row = {"input_ids": self.ids[span], "token_type_ids": self.segments[span]}
+        return row if self.labels is None else {**row, "labels": self.labels[place].tolist()}
 
 
 def save_rows(file: Path, features: Features) -> None:
     """Write the rows of a split, with their notes."""
-    rows = features.rows
-    lengths = [len(row["input_ids"]) for row in rows]
-    arrays = {
-        "ids": np.concatenate([np.asarray(row["input_ids"], dtype=np.int32) for row in rows]),
-        "segments": np.concatenate([np.asarray(r["token_type_ids"], dtype=np.int8) for r in rows]),
-        "begins": np.array([0, *accumulate(lengths)], dtype=np.int64),
-        "labels": np.asarray([row["labels"] for row in rows]),  # int64 or float64, as Python's
-    }
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    rows = ArrayRows.of(features.rows)
+    labels = np.asarray([row["labels"] for row in features.rows])  # int64 or float64, as Python's
+    arrays = {"ids": rows.ids, "segments": rows.segments, "begins": rows.begins, "labels": labels}
+    tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
     save_file(tensors, file, metadata={"notes": json.dumps(features.notes)})
 
 

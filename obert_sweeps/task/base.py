@@ -8,7 +8,7 @@ demo's grammar).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ class Features:
     split: str
     rows: Sequence[dict[str, Any]]
     references: Any = None  # what `score` needs beside the logits
-    notes: dict[str, Any] = field(default_factory=dict)  # e.g. truncated rows
+    notes: dict[str, Any] = field(default_factory=dict)  # counts, for `Task.remark`
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,6 +60,10 @@ class Task(ABC):
         Raises StageError for a missing column or an empty split.
         """
 
+    def remark(self, notes: Mapping[str, Any]) -> str | None:
+        """What a reader of the log should know of training rows with these `notes`, if anything."""
+        return None
+
     @abstractmethod
     def collate(
         self, rows: list[dict[str, Any]], pad_token_id: int, generator: torch.Generator
@@ -74,9 +78,8 @@ class Task(ABC):
     def score(self, features: Features, logits: list[Logits]) -> dict[str, float]:
         """Metrics in per cent (x 100), as the document prints them.
 
-        `logits` holds, for each row of `features` in order, what `predictions()` (or the head's
-        `logits()`) gave for it, unpadded.
-        An undefined value (correlation of a constant) is nan.
+        `logits` holds, for each row of `features` in order, what `predictions()` gave for it,
+        unpadded. An undefined value (correlation of a constant) is nan.
         """
 
     def distinct_predictions(self, logits: list[Logits]) -> int | None:
@@ -87,8 +90,8 @@ class Task(ABC):
         """
         return None
 
-    def check(self, metrics: dict[str, float]) -> str | None:
-        """Why a dense model with these metrics must not be built upon, or None.
+    def check(self, metrics: Mapping[str, float | None]) -> str | None:
+        """Why a dense model with these metrics (None: undefined) must not be built upon, or None.
 
         For models that are no cell's result: a language model that has learnt nothing would be
         pruned, distilled from and fine-tuned at great cost, and no table has a place to say so.

@@ -89,6 +89,10 @@ class Glue(Task):
         full = sum(len(i) >= self.max_length for i in ids)
         return Features(split, features, references=labels, notes={"at_max_length": full})
 
+    def remark(self, notes: Mapping[str, Any]) -> str | None:
+        full = notes.get("at_max_length", 0)
+        return f"rows of {self.max_length} tokens, what is longer is cut: {full}" if full else None
+
     def collate(
         self, rows: list[dict[str, Any]], pad_token_id: int, generator: torch.Generator
     ) -> Batch:
@@ -139,6 +143,11 @@ class Glue(Task):
             for name in self.metrics
             if name.removesuffix(MISMATCHED) not in known
         ]
+        if self.num_labels > 2 and any(m.removesuffix(MISMATCHED) == "f1" for m in self.metrics):
+            faults.append(
+                f"the metric f1 is that of one class of two, and num_labels is {self.num_labels}:"
+                " leave it out, for instance task.metrics=[accuracy] task.best_metric=accuracy"
+            )
         if self.num_labels < 1:
             faults.append(f"num_labels={self.num_labels} is below 1")
         if self.best_metric not in self.metrics:

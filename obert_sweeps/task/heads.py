@@ -105,9 +105,8 @@ class Span(Head):
         return (start + end) / 2
 
     def _divergence(self, s: Tensor, t: Tensor, temperature: float, mask: Tensor) -> Tensor:
-        # Finite, so that what padding contributes is 0 x 0 and not 0 x inf.
-        lowest = torch.finfo(s.dtype).min / 4
-        s, t = (logits.masked_fill(mask == 0, lowest) for logits in (s, t))
+        # Finite over any temperature: what padding contributes is to be 0 x 0 and not 0 x inf.
+        s, t = (logits.masked_fill(mask == 0, -1e30) for logits in (s, t))
         return super()._divergence(s, t, temperature, mask)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..schema import RequestError, StageError
+from .array_rows import ArrayRows
 from .base import Features, Task
 from .corpus import Corpus, Line
 from .heads import Batch, Logits, MaskedLanguage
@@ -23,6 +25,7 @@ METRICS = ("loss", "unigram_loss", "accuracy")
 _VALIDATION_SEED = 0  # the held-out text is masked once, alike for every model and seed
 _UNIGRAM_ROWS = 20_000  # training rows that the unigram model counts
 _BATCH = 1024  # rows that are masked together
+_TEXTS = 256  # that are tokenised together: meanwhile each token takes hundreds of bytes
 
 
 class Mlm(Task):
@@ -99,9 +102,10 @@ class Mlm(Task):
     ) -> Features:
         """Training rows have no labels: `collate` draws them. Held-out rows have theirs."""
         vocabulary = self._vocabulary_of(tokenizer)
-        rows = self._rows(self.corpus.lines(split, max_rows), tokenizer)
+        found = self._rows(self.corpus.lines(split, max_rows), tokenizer)
         if split == "train":
-            return Features(split, rows)
+            return Features(split, ArrayRows.of(found))
+        rows = list(found)
         generator = torch.Generator().manual_seed(_VALIDATION_SEED)
         for start in range(0, len(rows), _BATCH):
             part = rows[start : start + _BATCH]
@@ -139,27 +143,32 @@ class Mlm(Task):
     def score(self, features: Features, logits: list[Logits]) -> dict[str, float]:
         """loss and unigram_loss in nats a predicted token, accuracy in per cent.
 
-        Each row of `logits` is what `predictions` gave, or logits alone.
+        Each row of `logits` is what `predictions` gave.
         """
         all_labels, unigram = features.references
         nats, right, count = 0.0, 0.0, 0
-        for labels, row in zip(all_labels, logits, strict=True):
+        for labels, (row_nats, row_right) in zip(all_labels, logits, strict=True):
             picked = labels != IGNORED
             count += int(picked.sum())
-            if len(row) == 1:
-                scores = row[0].float()[picked]
-                row_nats = F.cross_entropy(scores, labels[picked], reduction="sum")
-                nats += float(row_nats)
-                right += float((scores.argmax(-1) == labels[picked]).sum())
-            else:
-                nats += float(row[0][picked].double().sum())
-                right += float(row[1][picked].sum())
+            nats += float(row_nats[picked].double().sum())
+            right += float(row_right[picked].sum())
         if count == 0:
             return {"loss": math.nan, "unigram_loss": math.nan, "accuracy": math.nan}
         return {"loss": nats / count, "unigram_loss": unigram, "accuracy": 100.0 * right / count}
 
-    def check(self, metrics: dict[str, float]) -> str | None:
+    def check(self, metrics: Mapping[str, float | None]) -> str | None:
         loss, unigram = metrics["loss"], metrics["unigram_loss"]
+        if unigram is None:
+            return (
+                f"no token of the held-out text of {self.name} can be predicted, so nothing says"
+                " whether this model has learnt anything: the tokenizer knows none of its words."
+                " Choose another checkpoint (model.path=DIR) or other texts (data_root=DIR)."
+            )
+        if loss is None:
+            return (
+                "the held-out loss of masked-language modelling is not finite: this model is"
+                " nothing to build upon. Lower the learning rate."
+            )
         if loss < unigram:
             return None
         return (
@@ -176,60 +185,68 @@ class Mlm(Task):
 
     def _rows(
         self, lines: Sequence[Line], tokenizer: PreTrainedTokenizerBase
-    ) -> list[dict[str, Any]]:
+    ) -> Iterator[dict[str, Any]]:
         if self.pack:
-            texts = [text for line in lines for text in line]
-            return pack(texts, tokenizer, self.max_length)
-        firsts = [line[0] for line in lines]
-        seconds = [line[1] if len(line) > 1 else None for line in lines]
-        rows: list[dict[str, Any] | None] = [None] * len(lines)
-        for paired in (False, True):
-            places = [i for i, second in enumerate(seconds) if (second is not None) == paired]
-            if not places:
-                continue
-            texts = [firsts[i] for i in places]
-            pairs = [[seconds[i] for i in places]] if paired else []
-            encoded = tokenizer(
-                texts,
-                *pairs,
-                truncation=True,
-                max_length=self.max_length,
-                return_token_type_ids=True,
-            )
-            for place, ids, segments in zip(
-                places, encoded["input_ids"], encoded["token_type_ids"], strict=True
-            ):
-                rows[place] = {"input_ids": ids, "token_type_ids": segments}
-        return [row for row in rows if row is not None]
+            return pack([text for line in lines for text in line], tokenizer, self.max_length)
+        return one_a_line(lines, tokenizer, self.max_length)
 
     def _unigram_counts(self, tokenizer: PreTrainedTokenizerBase) -> Tensor:
         """How often each word stands in (at most 20,000 lines of) the training text, (V,)."""
         if self._counts is None:
             vocabulary = self._vocabulary_of(tokenizer)
-            rows = self._rows(self.corpus.lines("train", _UNIGRAM_ROWS), tokenizer)
-            ids = torch.tensor([i for row in rows for i in row["input_ids"]])
-            counts = torch.bincount(ids, minlength=vocabulary.size)
+            lines = self.corpus.lines("train", _UNIGRAM_ROWS)
+            rows = ArrayRows.of(self._rows(lines, tokenizer))
+            counts = torch.from_numpy(np.bincount(rows.ids, minlength=vocabulary.size))
             counts[vocabulary.special] = 0
             self._counts = counts
         return self._counts
 
 
 def pack(
-    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[dict[str, Any]]:
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Iterator[dict[str, Any]]:
     """Whole texts one after another, [SEP] between them, in rows of `max_length` tokens.
 
     Each row begins with [CLS] and ends with [SEP]; the last may be shorter.
     """
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
-    stream = [token for ids in encoded for token in (*ids, end)][:-1]
-    body = max_length - 2
-    chunks = [stream[i : i + body] for i in range(0, len(stream), body)]
-    return [
-        {"input_ids": [start, *chunk, end], "token_type_ids": [0] * (len(chunk) + 2)}
-        for chunk in chunks
-    ]
+    start, end, body = tokenizer.cls_token_id, tokenizer.sep_token_id, max_length - 2
+
+    def row(tokens: list[int]) -> dict[str, Any]:
+        return {"input_ids": [start, *tokens, end], "token_type_ids": [0] * (len(tokens) + 2)}
+
+    rest: list[int] = []
+    for begin in range(0, len(texts), _TEXTS):
+        encoded = tokenizer(texts[begin : begin + _TEXTS], add_special_tokens=False)["input_ids"]
+        stream = rest + [token for ids in encoded for token in (*ids, end)]
+        whole = (len(stream) - 1) // body * body  # the last [SEP] of all stands between no texts
+        yield from (row(stream[i : i + body]) for i in range(0, whole, body))
+        rest = stream[whole:]
+    if rest[:-1]:
+        yield row(rest[:-1])
+
+
+def one_a_line(
+    lines: Sequence[Line], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Iterator[dict[str, Any]]:
+    """A row a line, or a pair of lines in two segments, cut to `max_length` tokens."""
+    for begin in range(0, len(lines), _TEXTS):
+        part = lines[begin : begin + _TEXTS]
+        rows: dict[int, dict[str, Any]] = {}
+        for paired in (False, True):
+            places = [i for i, line in enumerate(part) if (len(line) > 1) == paired]
+            if not places:
+                continue
+            encoded = tokenizer(
+                *([part[i][k] for i in places] for k in range(1 + paired)),
+                truncation=True,
+                max_length=max_length,
+                return_token_type_ids=True,
+            )
+            for place, ids, segments in zip(
+                places, encoded["input_ids"], encoded["token_type_ids"], strict=True
+            ):
+                rows[place] = {"input_ids": ids, "token_type_ids": segments}
+        yield from (rows[place] for place in range(len(part)))
 
 
 def unigram_loss(labels: Sequence[Tensor], counts: Tensor) -> float:

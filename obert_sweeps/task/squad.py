@@ -126,6 +126,10 @@ class Squad(Task):
         notes = {"examples": len(rows), "misplaced_answers": len(misplaced)}
         return Features(split, features, References(contexts, answers, windows), notes)
 
+    def remark(self, notes: Mapping[str, Any]) -> str | None:
+        misplaced = notes.get("misplaced_answers", 0)
+        return f"answers not where they say, left out: {misplaced}" if misplaced else None
+
     def collate(
         self, rows: list[dict[str, Any]], pad_token_id: int, generator: torch.Generator
     ) -> Batch:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..schema import LearningRatePiece, PruningTimes, RequestError
+from ..schema import PruningTimes, RequestError, Training
 from ..sparsity.schedule import pruning_steps, step_of
 from .learning_rate import check_pieces
 
@@ -43,7 +43,7 @@ def check_values(training: Mapping[str, Any], where: str, key: str) -> None:
                 f" {key}.{name}={instance}"
             )
     try:
-        check_pieces([LearningRatePiece(**piece) for piece in training["learning_rate"]])
+        check_pieces(Training.from_dict(training).learning_rate)
         if training["epochs"] and not training["learning_rate"]:
             raise RequestError("the learning rate has no pieces. Give at least one, with `until`.")
     except RequestError as error:
@@ -80,14 +80,14 @@ def check_fits(
 ) -> dict[int, float]:
     """The pruning steps, which must fit into the training: optimiser step -> level; {} for none.
 
-    The model must have the layers to keep, and take rows as long as the task's. `rows` by split;
-    `config`: the model's dimensions. Raises RequestError.
+    The model must have the layers to keep, and take rows as long as the task's; a stage that prunes
+    must be in float32. `rows` by split; `config`: the model's dimensions. Raises RequestError.
     """
-    training, sparsity = recipe["training"], recipe["sparsity"]
+    training, sparsity = Training.from_dict(recipe["training"]), recipe["sparsity"]
     layers = config.get("num_hidden_layers")
-    if layers is not None and training["keep_layers"] and training["keep_layers"] > layers:
+    if layers is not None and training.keep_layers and training.keep_layers > layers:
         raise RequestError(
-            f"{where} has keep_layers={training['keep_layers']}, and the model has {layers} layers."
+            f"{where} has keep_layers={training.keep_layers}, and the model has {layers} layers."
             " Give a number from 1 to that, or null to keep them all."
         )
     longest, positions = recipe["task"].get("max_length"), config.get("max_position_embeddings")
@@ -96,34 +96,33 @@ def check_fits(
             f"{where} has rows of up to {longest} tokens and the model takes {positions}. Set"
             f" task.max_length or preset.task.{recipe['task']['name']}.max_length to at most that."
         )
-    if training["rewind"] is not None and not _prunes_once_first(training["pruning"]):
+    if training.rewind is not None and not _prunes_once_first(training.pruning):
         raise RequestError(
-            f"{where} rewinds to {training['rewind']}, which comes after its only pruning step, at"
+            f"{where} rewinds to {training.rewind}, which comes after its only pruning step, at"
             " the beginning. Set pruning.start and pruning.end to 0 and its intervals to null, or"
             " rewind to null."
         )
-    if training["pruning"] is None or sparsity["pattern"] == "dense":
+    if training.pruning is None or sparsity["pattern"] == "dense":
         return {}
-    train_rows, most = rows.get("train", 0), training["max_train_rows"]
+    if training.quantize is not None:
+        raise RequestError(
+            f"{where} prunes and trains in INT8 at once, and would do neither right: methods"
+            " measure layers in float32, or put a computation of their own in the place of INT8's."
+            " Set its quantize to null, and quantise in a stage of its own, as"
+            " schedule=compound_large does."
+        )
+    train_rows, most = rows.get("train", 0), training.max_train_rows
     train_rows = train_rows if most is None else min(train_rows, most)
-    per_epoch = max(1, math.ceil(train_rows / training["batch_size"]))
-    total = step_of(training["epochs"], per_epoch)
+    per_epoch = max(1, math.ceil(train_rows / training.batch_size))
+    total = step_of(training.epochs, per_epoch)
     try:
-        times = PruningTimes(**training["pruning"])
-        steps = pruning_steps(times, sparsity["level"], per_epoch, total)
+        return pruning_steps(training.pruning, sparsity["level"], per_epoch, total)
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from error
-    if sparsity["pattern"] == "2of4" and recipe["method"].get("num_recomputations", 1) > 1:
-        raise RequestError(
-            f"{where}: a pruning step to 2of4 cannot be taken in parts, since there is no sparsity"
-            " between dense and 50 %. Use method.num_recomputations=1, or leave these cells out"
-            " with cells=."
-        )
-    return steps
 
 
-def _prunes_once_first(pruning: dict[str, Any] | None) -> bool:
+def _prunes_once_first(pruning: PruningTimes | None) -> bool:
     if pruning is None:
         return False
-    intervals = (pruning["every"], pruning["every_steps"], pruning["until"])
-    return pruning["start"] == pruning["end"] == 0 and intervals == (None, None, None)
+    intervals = (pruning.every, pruning.every_steps, pruning.until)
+    return pruning.start == pruning.end == 0 and intervals == (None, None, None)

@@ -14,14 +14,13 @@ from ..task.base import Features, Task
 class Data:
     """A task's features, read when first needed: one-shot pruning by magnitude needs no rows.
 
-    `training_rows` gives those of training where they need not be tokenised anew.
+    `training_rows` gives those of training; None: all of the task's, tokenised anew.
     """
 
     task: Task
     tokenizer: Any
-    max_train_rows: int | None = None
-    max_eval_rows: int | None = None
     training_rows: Callable[[], Features] | None = None
+    max_eval_rows: int | None = None
 
     @property
     def pad_token_id(self) -> int:
@@ -31,7 +30,7 @@ class Data:
     def train(self) -> Features:
         if self.training_rows is not None:
             return self.training_rows()
-        return self.task.features("train", self.tokenizer, self.max_train_rows)
+        return self.task.features("train", self.tokenizer)
 
     @cached_property
     def evaluation(self) -> list[Features]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +13,17 @@ from torch import Tensor, nn
 
 from ..model.base import Encoder, quiet
 from ..model.quantize import quantize
-from ..schema import (
-    Distillation,
-    LearningRatePiece,
-    PruningTimes,
-    Quantization,
-    StageError,
-    Training,
-)
+from ..schema import StageError, Training
 from ..sparsity.mask import Masks
 from ..task.base import Task
 
 MASKS = "masks.safetensors"
 
 
-def training_of(data: Mapping[str, Any]) -> Training:
-    """The schema from a recipe's plain data. StageError for keys it does not have."""
-    try:
-        training = Training(**data)
-        training.learning_rate = [LearningRatePiece(**p) for p in data["learning_rate"]]
-        if data.get("pruning") is not None:
-            training.pruning = PruningTimes(**data["pruning"])
-        if data.get("distill") is not None:
-            training.distill = Distillation(**data["distill"])
-        if data.get("quantize") is not None:
-            training.quantize = Quantization(**data["quantize"])
-    except TypeError as error:
-        known = ", ".join(field.name for field in fields(Training))
-        raise StageError(
-            f"the recipe's training is not understood: {error}. Keys: {known}"
-        ) from error
-    return training
-
-
 @dataclass
 class Start:
+    """What training begins with (see `start`). `layers`: the prunable ones, by name."""
+
     tokenizer: Any
     model: Any
     layers: dict[str, nn.Linear]
@@ -140,16 +116,17 @@ def save(folder: Path, model: Any, tokenizer: Any, masks: Masks) -> None:
 
 
 def _masks(layers: dict[str, nn.Linear], training: Training, parents: Mapping[str, Path]) -> Masks:
-    for role in ("masks", "start"):
-        found = load_masks(parents[role], layers) if role in parents else None
-        if found is not None and not (role == "start" and training.lock_pattern):
-            return Masks(layers, found)
-        if role == "masks" and role in parents:
+    if "masks" in parents:
+        found = load_masks(parents["masks"], layers)
+        if found is None:
             raise StageError(
-                f"{parents[role]} has no {MASKS}: the stage whose masks are wanted pruned nothing."
-                " Name a stage that prunes."
+                f"{parents['masks']} has no {MASKS}: the stage whose masks are wanted pruned"
+                " nothing. Name a stage that prunes."
             )
-    return Masks.from_zeros(layers) if training.lock_pattern else Masks(layers)
+        return Masks(layers, found)
+    if training.lock_pattern:
+        return Masks.from_zeros(layers)
+    return Masks(layers, load_masks(parents["start"], layers) if "start" in parents else None)
 
 
 def load_masks(folder: Path, layers: dict[str, nn.Linear]) -> dict[str, Tensor] | None:

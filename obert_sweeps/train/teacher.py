@@ -22,6 +22,8 @@ from .forward import inputs
 
 
 class Teacher(Protocol):
+    """Says the logits of a student's batch: `LiveTeacher` or `KnownLogits`."""
+
     def __call__(self, part: Batch) -> Logits:
         """The logits of a batch's rows, on the batch's device, without gradient."""
 

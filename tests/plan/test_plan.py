@@ -370,7 +370,6 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
         (["table=1", "sparsity.level=0.85"], "table=0 … sparsity=unstructured sparsity.level=0.85"),
         ([*OWN, "sparsity=unstructured", "sparsity.pattern=block4"], "use sparsity= one of 2of4"),
         (["seeds=0"], "seeds=1"),
-        (["table=1", "method=obert", "method.num_recomputations=4"], "method.num_recomputations=1"),
         (["table=1", "preset.stages.transfer.epochs=2"], "touches no stage"),
         (["table=1", "preset.stages.dens.keep=best"], "'preset.stages.dens.keep=best' touches no"),
         (["table=1", "preset.stages.dense.kep=best"], "preset.stages.dense: 'kep' is refused"),

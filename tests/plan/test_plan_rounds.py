@@ -100,11 +100,11 @@ def test_prune_ofa_prunes_and_transfers_as_published(paper: Plan) -> None:
 
 def test_prune_ofa_rewinds_the_rate_as_published(paper: Plan) -> None:
     """Against the authors' rule, step by step: api_utils.py of the repository."""
+    from obert_sweeps.schema import Training
     from obert_sweeps.train.learning_rate import learning_rate
-    from obert_sweeps.train.start import training_of
 
     roles = by_role(paper, paper.cells["t4/qnli/bert_base/prune_ofa/90"])
-    pieces = training_of(roles["ofa_upstream"].recipe["training"]).learning_rate
+    pieces = Training.from_dict(roles["ofa_upstream"].recipe["training"]).learning_rate
 
     def published(step: int) -> float:
         warm, whole, end, every = 1_000, 100_000, 50_000, 1_000

@@ -34,6 +34,10 @@ def found(*overrides: str) -> list[str]:
             "method=obert sparsity=block4 method.fisher_block_size=50 schedule=oneshot",
             "method.fisher_block_size 50 is not a multiple of 4",
         ),
+        (
+            "method=obert sparsity=2of4 schedule=oneshot method.num_recomputations=4",
+            "method.num_recomputations=4 has no meaning. Set it to 1.",
+        ),
         ("method=movement sparsity=unstructured schedule=oneshot", "Choose a schedule that trains"),
         ("method=l0 sparsity=unstructured schedule=oneshot", "Choose a schedule that trains"),
         ("method=platon sparsity=unstructured schedule=oneshot", "0 are taken before the last"),

@@ -109,6 +109,24 @@ def test_stages_of_the_same_rows_tokenise_them_once(tmp_path: Path, tokenised: l
     )
 
 
+def test_a_stage_says_once_what_its_rows_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = Toy.features
+
+    def lacking(self: Any, split: str, *rest: Any) -> Any:
+        found = features(self, split, *rest)
+        found.notes["absent"] = 5 if split == "train" else 7
+        return found
+
+    monkeypatch.setattr(Toy, "features", lacking)
+    monkeypatch.setattr(Toy, "remark", lambda self, notes: f"absent: {notes['absent']}")
+    for name in ("plain", "first", "from_the_cache"):
+        run(tmp_path, stage(name) if name == "plain" else of_data(stage(name)))
+        log = (tmp_path / f"stages/{name}/log.txt").read_text()
+        assert log.count("absent") == 1 and "toy, train: absent: 5\n" in log
+
+
 def test_other_rows_are_tokenised_anew(tmp_path: Path, tokenised: list[str]) -> None:
     run(tmp_path, of_data(stage("first")))
     run(tmp_path, of_data(stage("other"), {"train.parquet": "4567"}))

@@ -41,7 +41,10 @@ def test_max_rows_and_max_length(tokenizer: Any) -> None:
     features = task.features("train", tokenizer, 9)
     assert len(features) == 9
     assert max(len(row["input_ids"]) for row in features.rows) == 12
-    assert features.notes["at_max_length"] > 0
+    full = sum(len(row["input_ids"]) == 12 for row in features.rows)
+    assert features.notes["at_max_length"] == full > 0
+    assert task.remark(features.notes) == f"rows of 12 tokens, what is longer is cut: {full}"
+    assert task.remark(glue(**PAIR).features("train", tokenizer, 9).notes) is None
     assert features.rows == task.features("train", tokenizer, 9).rows
 
 
@@ -184,6 +187,11 @@ def test_classes_may_be_written_as_floats(tmp_path: Path, tokenizer: Any) -> Non
     [
         ({"metrics": ["pearson"], "best_metric": "pearson"}, "pearson is not one of accuracy"),
         ({"best_metric": "f1"}, "best_metric=f1"),
+        (
+            {"num_labels": 3, "metrics": ["accuracy", "f1"]},
+            r"f1 is that of one class of two, and num_labels is 3.*task\.metrics=\[accuracy\]",
+        ),
+        ({"num_labels": 3, "metrics": ["accuracy", "f1_mm"]}, "num_labels is 3"),
         ({"text_columns": []}, "text_columns"),
         ({"num_labels": 0}, "num_labels=0"),
         ({"max_length": 2}, "max_length=2"),

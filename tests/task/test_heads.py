@@ -55,6 +55,18 @@ def test_spans_are_over_real_tokens_and_averaged_over_start_and_end(temperature:
         assert bool((tensor.grad[MASK == 1] != 0).all())  # type: ignore[index]
 
 
+def test_spans_are_finite_at_low_temperatures_too() -> None:
+    s, t = logits(3, 5).requires_grad_(), logits(3, 5, seed=2)
+    lengths = MASK.sum(1).tolist()
+    student = s.detach().numpy()
+    rows = [kl(t[i, :n].numpy(), student[i, :n], 0.01) for i, n in enumerate(lengths)]
+    found = Span().distillation_loss((s, s), (t, t), 0.01, MASK)
+    assert float(found.detach()) == pytest.approx(0.01**2 * np.mean(rows), rel=1e-4)
+    found.backward()
+    assert s.grad is not None and bool(s.grad.isfinite().all())
+    assert bool((s.grad[MASK == 0] == 0).all())
+
+
 def test_mlm_is_a_mean_over_real_tokens() -> None:
     s, t = logits(3, 5, 7), logits(3, 5, 7, seed=1)
     tokens = [kl(t[i, j].numpy(), s[i, j].numpy(), 5.5) for i, j in MASK.nonzero().tolist()]

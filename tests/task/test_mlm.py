@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from task_cases import GENERATOR, demo_tokenizer, mlm, write
 
 from obert_sweeps.schema import RequestError, StageError
+from obert_sweeps.task import mlm as module
 from obert_sweeps.task.masking import IGNORED, Vocabulary, mask_tokens
-from obert_sweeps.task.mlm import pack, unigram_loss
+from obert_sweeps.task.mlm import one_a_line, pack, unigram_loss
 
 VOCABULARY = Vocabulary(100, 4, torch.arange(5), torch.arange(5, 100))
 
@@ -99,7 +102,7 @@ def test_pairs_go_into_two_segments(tokenizer: Any) -> None:
 
 def test_packing_loses_no_token(tokenizer: Any) -> None:
     texts = ["Anna baked the bread.", "The film was great .", "Ben fixed the car on Monday."] * 9
-    rows = pack(texts, tokenizer, 16)
+    rows = list(pack(texts, tokenizer, 16))
     assert all(len(row["input_ids"]) == 16 for row in rows[:-1])
     assert len(rows[-1]["input_ids"]) <= 16
     inner = [token for row in rows for token in row["input_ids"][1:-1]]
@@ -110,6 +113,62 @@ def test_packing_loses_no_token(tokenizer: Any) -> None:
     assert {row["input_ids"][0] for row in rows} == {2}
     assert {row["input_ids"][-1] for row in rows} == {3}
     assert len(mlm(pack=True).features("train", tokenizer)) < 400
+
+
+@pytest.fixture
+def few_together() -> Iterator[None]:
+    """Texts are tokenised three together, so that few make several parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_TEXTS", 3)
+        yield
+
+
+TEXTS = st.lists(st.text("ab .é", max_size=20), max_size=14)
+
+
+@pytest.mark.usefixtures("few_together")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TEXTS, st.integers(3, 12))
+def test_packed_rows_are_cuts_of_one_stream(
+    tokenizer: Any, texts: list[str], max_length: int
+) -> None:
+    stream: list[int] = []
+    for place, text in enumerate(texts):
+        words = tokenizer(text, add_special_tokens=False)["input_ids"]
+        stream += [*([3] if place else []), *words]
+    rows = []
+    while stream:
+        cut, stream = stream[: max_length - 2], stream[max_length - 2 :]
+        rows.append({"input_ids": [2, *cut, 3], "token_type_ids": [0] * (len(cut) + 2)})
+    assert list(pack(texts, tokenizer, max_length)) == rows
+
+
+@pytest.mark.usefixtures("few_together")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TEXTS, st.data())
+def test_lines_keep_their_order_whatever_is_tokenised_together(
+    tokenizer: Any, texts: list[str], data: Any
+) -> None:
+    lines = [(text, *data.draw(st.just(()) | st.tuples(st.just("b a")))) for text in texts]
+    alone = [tokenizer(*line, truncation=True, max_length=8) for line in lines]
+    rows = [{k: one[k] for k in ("input_ids", "token_type_ids")} for one in alone]
+    assert list(one_a_line(lines, tokenizer, 8)) == rows
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_token_of_training_takes_few_bytes(tokenizer: Any, packed: bool) -> None:
+    task = mlm(pack=packed, generator={**GENERATOR, "train_rows": 4000})
+    lines = task.corpus.lines("train")
+    task.corpus.lines = lambda split, max_rows=None: lines  # type: ignore[method-assign]
+    tracemalloc.start()
+    try:
+        rows = task.features("train", tokenizer).rows
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    assert tokens > 30_000
+    assert held < 16 * tokens and peak < 48 * tokens
 
 
 def test_unigram_loss_by_hand() -> None:
@@ -126,13 +185,13 @@ def test_unigram_loss_of_a_task_is_that_of_its_training_text(tokenizer: Any) -> 
     labels, found = features.references
     counts = torch.zeros(len(tokenizer), dtype=torch.long)
     for row in task.features("train", tokenizer).rows:
-        for token in row["input_ids"]:
+        for token in row["input_ids"].tolist():
             counts[token] += token >= 5
     assert found == pytest.approx(unigram_loss(labels, counts))
     assert 2 < found < math.log(len(tokenizer))
 
 
-def test_scores_agree_from_logits_and_from_predictions(tokenizer: Any) -> None:
+def test_scores_are_those_of_the_logits(tokenizer: Any) -> None:
     task = mlm()
     features = task.features("validation", tokenizer)
     generator = torch.Generator().manual_seed(3)
@@ -140,22 +199,25 @@ def test_scores_agree_from_logits_and_from_predictions(tokenizer: Any) -> None:
     logits = torch.randn(*batch["input_ids"].shape, len(tokenizer), generator=generator)
     outputs = SimpleNamespace(logits=logits)
     lengths = [len(row["input_ids"]) for row in features.rows]
-    whole = [(logits[i, :n],) for i, n in enumerate(lengths)]
     nats, right = task.predictions(outputs, batch)
     assert nats.shape == right.shape == batch["labels"].shape
     short = [(nats[i, :n], right[i, :n]) for i, n in enumerate(lengths)]
-    one, two = task.score(features, whole), task.score(features, short)
-    assert one == pytest.approx(two, rel=1e-5)
-    assert one["loss"] == pytest.approx(task.head.loss(outputs, batch).item(), rel=1e-5)
-    assert set(one) == set(task.metrics)
+    found = task.score(features, short)
+    assert found["loss"] == pytest.approx(task.head.loss(outputs, batch).item(), rel=1e-5)
+    picked = batch["labels"] != IGNORED
+    hits = logits.argmax(-1)[picked] == batch["labels"][picked]
+    assert found["accuracy"] == pytest.approx(100 * hits.double().mean().item())
+    assert set(found) == set(task.metrics)
 
 
 def test_check_refuses_a_model_that_learnt_nothing() -> None:
     task = mlm()
     assert task.check({"loss": 2.0, "unigram_loss": 3.0, "accuracy": 50.0}) is None
-    for loss in (3.0, 3.5, math.nan):
+    for loss in (3.0, 3.5):
         reason = task.check({"loss": loss, "unigram_loss": 3.0, "accuracy": 5.0})
         assert reason is not None and "unigram" in reason
+    reason = task.check({"loss": None, "unigram_loss": 3.0, "accuracy": 5.0})
+    assert reason is not None and "not finite" in reason
 
 
 def corpus_folders(tmp_path: Path) -> list[dict[str, Any]]:

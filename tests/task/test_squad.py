@@ -140,6 +140,8 @@ def test_misplaced_answers_are_left_out_of_training_only(tmp_path: Path, tokeniz
     task = squad(source="folder", folder=str(tmp_path))
     train = task.features("train", tokenizer)
     assert len(train) == 1 and train.notes["misplaced_answers"] == 1
+    assert task.remark(train.notes) == "answers not where they say, left out: 1"
+    assert task.remark({"examples": 2, "misplaced_answers": 0}) is None
     assert task.features("validation", tokenizer).notes["examples"] == 2
     columns["answers"] = [{"text": ["x"], "answer_start": [0]}] * 2
     write(tmp_path, "train", **columns)

@@ -9,9 +9,10 @@ import pytest
 
 from obert_sweeps.plan.dag import make_plan
 from obert_sweeps.request.read import read
-from obert_sweeps.schema import LearningRatePiece, RequestError, Training
+from obert_sweeps.schema import LearningRatePiece, PruningTimes, RequestError, Training
 from obert_sweeps.train.check import check_fits, check_values
 
+DENSE = {"pattern": "dense", "level": 0.0}
 GRADUAL = "cells=t4/sst2/bert_base/obert/90"
 
 
@@ -69,11 +70,28 @@ def test_no_more_layers_are_kept_than_there_are() -> None:
     recipe = {
         "task": {"name": "sst2", "max_length": 64},
         "training": training(keep_layers=4),
-        "sparsity": {"pattern": "dense", "level": 0.0},
+        "sparsity": DENSE,
     }
     check_fits("here", recipe, {"train": 8}, {"num_hidden_layers": 4})
     with pytest.raises(RequestError, match="the model has 3 layers"):
         check_fits("here", recipe, {"train": 8}, {"num_hidden_layers": 3})
+
+
+@pytest.mark.parametrize("method", ["obert", "movement"])
+def test_what_prunes_does_not_quantise(method: str) -> None:
+    recipe = {
+        "task": {"name": "sst2", "max_length": 64},
+        "training": training(quantize={"observe_until": 1}),
+        "sparsity": {"pattern": "unstructured", "level": 0.5},
+        "method": {"name": method},
+    }
+    assert check_fits("here", recipe, {"train": 8}, {}) == {}
+    recipe["training"] |= {"pruning": asdict(PruningTimes(0, 0))}
+    assert check_fits("here", {**recipe, "sparsity": DENSE}, {"train": 8}, {}) == {}
+    with pytest.raises(RequestError, match="here prunes and trains in INT8.*compound_large"):
+        check_fits("here", recipe, {"train": 8}, {})
+    recipe["training"] |= {"quantize": None}
+    assert check_fits("here", recipe, {"train": 8}, {}) == {0: 0.5}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +103,10 @@ def test_no_more_layers_are_kept_than_there_are() -> None:
         ([GRADUAL, "preset.stages.upstream.level=2"], "preset.stages.upstream.level=0.9"),
         ([GRADUAL, "preset.stages.upstream.pruning.initial=1.5"], "between 0 and 1"),
         ([GRADUAL, "preset.stages.dense.keep_layers=9"], "the model has 2 layers"),
+        (
+            [GRADUAL, "preset.stages.upstream.quantize.observe_until=1"],
+            "stage 'upstream' on mlm prunes and trains in INT8 at once",
+        ),
         ([GRADUAL, "budget.max_train_rows=0"], "budget.max_train_rows=0: it must be above 0"),
         ([GRADUAL, "budget.max_epochs=-1"], "above 0"),
         (
