@@ -18,7 +18,7 @@ class Batches:
 
     Every row comes once an epoch; the last batch of an epoch may be smaller. A batch is padded to
     its own longest row. With `group_by_length` of 2 or more, the rows that so many batches in a row
-    would hold are dealt to them by length (see `grouped`); 0 leaves the plain order.
+    would hold are dealt to them by length (see `dealt_by_length`); 0 leaves the plain order.
     """
 
     def __init__(self, data: Data, batch_size: int, seed: int, group_by_length: int = 0) -> None:
@@ -39,7 +39,7 @@ class Batches:
             generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
             order = torch.randperm(len(self.data.train), generator=generator).tolist()
             if self.group_by_length > 1:
-                order = grouped(
+                order = dealt_by_length(
                     order, self._lengths, self.batch_size, self.group_by_length, generator
                 )
             self._shuffled = (epoch, order)
@@ -66,7 +66,7 @@ class Batches:
         return {**batch, "rows": torch.tensor(chosen)}
 
 
-def grouped(
+def dealt_by_length(
     order: Sequence[int],
     lengths: Sequence[int],
     batch_size: int,
