@@ -30,7 +30,8 @@ class L0(GatedMethod):
     Lambda decides what share goes, so the last pruning step ranks all weights by score and zeroes
     exactly the level asked for; what stays is multiplied by its gate of evaluation. If more gates
     are shut than were to go, all scores are raised alike until the highest of those to go is at the
-    point of opening. A note says what share the method had come to itself.
+    point of opening. A note says what share the method had come to itself. In a pattern of groups a
+    weight that is kept with its group may have a shut gate of its own, and is then zero as well.
 
     Source: Louizos et al. 2018, Learning Sparse Neural Networks through L0 Regularization (arXiv
     1712.01312); movement-pruning in huggingface/transformers-research-projects (l0), whose gate of
