@@ -235,6 +235,16 @@ def test_a_teacher_is_asked_only_where_a_student_is_to_be_run(store: Store) -> N
     assert to_run([teacher, logits, student, new], store) == [logits, new]
 
 
+def test_a_freed_teacher_is_not_made_again_for_what_no_student_will_ask(store: Store) -> None:
+    teacher = make(store, "teacher")
+    store.folder("teacher").free_folder("model")
+    logits = Stage("logits", "logits", {"kind": "teacher_logits"}, 1, {"teacher": "teacher"})
+    student = make(store, "student", "teacher", "logits")
+    assert to_run([teacher, logits, student], store) == []
+    new = Stage("new", "new seed 1", {}, 1, {"teacher": "teacher", "logits": "logits"})
+    assert to_run([teacher, logits, student, new], store) == [teacher, logits, new]
+
+
 def test_what_a_freed_model_was_made_from_is_made_again_too(store: Store) -> None:
     chain = [make(store, "top"), make(store, "mid", "top"), make(store, "aside")]
     for name in ("top", "mid", "aside"):

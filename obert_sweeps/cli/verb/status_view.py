@@ -152,7 +152,8 @@ def detail(row: Mapping[str, Any]) -> str:
     """What a stage came to, why it did not, or how far it is."""
     if row["state"] == "done":
         text = numbers(row["metrics"])
-        return text if row["status"] == "done" else f"{row['status']} {text}"
+        text = text if row["status"] == "done" else f"{row['status']} {text}"
+        return f"{text}; {row['remark']}" if "remark" in row else text
     if row["state"] in ("failed", "blocked"):
         return str(row["reason"])
     progress = row.get("progress") or {}
