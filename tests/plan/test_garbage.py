@@ -323,7 +323,7 @@ def test_a_request_that_has_nothing_in_the_store_is_told_so_first(
         "dense" in r for r in rest
     )
     assert "task=sst2 model=bert_base method=obert sparsity=2of4 sparsity.level=0.5" in warning
-    assert warning.endswith("preset=small schedule=oneshot")
+    assert warning.endswith("preset=small schedule=oneshot 'seeds=[1]'")
     dense = Stage("dense", "dense seed 1", {}, 1, {})
     told = ask(plan_of([dense], {"dense"}), store, monkeypatch, capsys, confirm=False)
     gc.show(told, False)

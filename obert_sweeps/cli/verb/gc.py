@@ -39,14 +39,14 @@ def main(loaded: Loaded) -> int:
             notice(f"{item.stage} {item.what} could not be removed: {error}")
     there, running = store.ids(), held(store)
     known = sum(stage in plan.stages for stage in there)
-    others = [] if known else other_cells(plan, store)[:1]
+    others = [] if known else other_cells(plan, store)
     document = {
         "store": store.address,
         "needed_by": f"{counted(len(plan.selected()), 'cell')}, preset {plan.preset}, "
         f"seeds {plan.seeds}",
         "stages": len(there),
         "stages_of_request": known,
-        "another_request": request_of(others[0], store) if others else None,
+        "another_request": request_of(others[0], store, others) if others else None,
         "blocked": sum(bool(cell.blocked) for cell in plan.selected()),
         "items": [asdict(item) for item in items],
         "held": running,

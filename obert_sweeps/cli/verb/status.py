@@ -91,7 +91,7 @@ def others(plan: Plan, store: Store) -> dict[str, Any]:
             "seed": record["seed"],
             "measured": record["measured"],
             "stage": record["stages"][-1],
-            "request": request_of(record, store),
+            "request": request_of(record, store, own),
         }
         for record in own
     ]
