@@ -115,7 +115,7 @@ def estimate_logits(
     tokens = tokens_of(task)
     asked = capped(rows.get("train", 0), recipe["logits"]["max_train_rows"])
     flops = 2 * encoder_weights(config) * tokens * asked
-    a_row = 2 * tokens if task["name"] == "squad" else task["num_labels"]
+    a_row = task.get("num_labels") or 2 * tokens  # of spans: where each may begin and end
     return _expected(flops, 4.0 * a_row * asked, gpu, workers)
 
 
