@@ -27,7 +27,7 @@ Ranks = dict[str, Rank]  # by cell id
 def measured_ranks(plans: Mapping[str, CellView], outcomes: Mapping[str, CellOutcome]) -> Ranks:
     """Ranks of the cells that are finished; diverged ones come last."""
     return _ranks(
-        (plan.cell, outcomes[name].mean(primary_metric(plan.cell.task)))
+        (plan.cell, outcomes[name].mean(plan.metric))
         for name, plan in plans.items()
         if outcomes[name].finished
     )
