@@ -45,6 +45,7 @@ def encoder_weights(config: dict[str, Any], layers: int | None = None) -> int:
 
 
 def total_weights(config: dict[str, Any]) -> int:
+    """Weights of an encoder with its embeddings, without biases, norms and heads."""
     embedding = config.get("embedding_size", config["hidden_size"])
     positions = config.get("max_position_embeddings", 512)
     return encoder_weights(config) + (config["vocab_size"] + positions) * embedding

@@ -35,10 +35,12 @@ MARK = "leaf_"  # a key of Hydra's grammar must not begin with a digit, and 2of4
 
 @dataclass
 class Budget:
-    max_train_rows: int | None = None
-    max_eval_rows: int | None = None
-    max_epochs: float | None = None
-    max_fisher_gradients: int | None = None
+    """The most that a stage may take; None: as much as its recipe says."""
+
+    max_train_rows: int | None = None  # training rows: a fixed subset, chosen at random
+    max_eval_rows: int | None = None  # rows of each split that is scored, likewise
+    max_epochs: float | None = None  # passes over the training rows
+    max_fisher_gradients: int | None = None  # gradients an inverse-Fisher estimate is made of
 
 
 @dataclass

@@ -99,6 +99,7 @@ def others(plan: Plan, store: Store) -> dict[str, Any]:
 
 
 def row_of(stage: Stage, store: Store) -> dict[str, Any]:
+    """How a planned stage stands, what it was expected to take and, while it runs, has left."""
     kind = stage.tags.get("role", "")
     planned = float(stage.cost.get("seconds", 0.0))
     row: dict[str, Any] = {"id": stage.id, "name": stage.name, "kind": kind}

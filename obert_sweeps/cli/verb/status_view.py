@@ -41,11 +41,7 @@ def show(document: Mapping[str, Any], out: Console | None = None) -> None:
     for row in stages:
         if row["state"] == "failed":
             out.print(Text(f"failed   {row['name']}: {row['reason']}  (log: {row['log']})", "red"))
-    blocked = [
-        (c.get("reason", "a stage it needs failed"), c["id"])
-        for c in document["cells"]
-        if c["state"] == "blocked"
-    ]
+    blocked = [(c["reason"], c["id"]) for c in document["cells"] if c["state"] == "blocked"]
     for reason, cells in by_reason(blocked).items():
         more = f" and {len(cells) - NAMED} more" if len(cells) > NAMED else ""
         out.print(Text(f"blocked  {', '.join(cells[:NAMED])}{more}: {reason}", "yellow"))
