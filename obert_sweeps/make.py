@@ -30,12 +30,7 @@ def make(leaf: Mapping[str, Any], allow_targets: Sequence[str], kind: type[Made]
     arguments = {str(key): value for key, value in leaf.items() if key != "_target_"}
     target = str(leaf.get("_target_"))
     module, _, name = target.rpartition(".")
-    package = module.partition(".")[0]
-    if package not in (PACKAGE, *allow_targets):
-        raise RequestError(
-            f"{target} is not of this package and is not made. If you trust it, say"
-            f" allow_targets=[{package}]"
-        )
+    check_allowed(target, allow_targets)
     try:
         constructor = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -52,6 +47,16 @@ def make(leaf: Mapping[str, Any], allow_targets: Sequence[str], kind: type[Made]
     if (wrong := misfit(constructor, arguments)) is not None:
         raise RequestError(_misfitting(kind, target, arguments, *wrong))
     return constructor(**arguments)
+
+
+def check_allowed(target: str, allow_targets: Sequence[str]) -> None:
+    """RequestError for a class, by its dotted name, that a request does not trust."""
+    package = target.partition(".")[0]
+    if package not in (PACKAGE, *allow_targets):
+        raise RequestError(
+            f"{target} is not of this package and is not made. If you trust it, say"
+            f" allow_targets=[{package}]"
+        )
 
 
 def _misfitting(

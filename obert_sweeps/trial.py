@@ -99,7 +99,8 @@ def _attempt(
         result = _work(spec, how, group, StageWriter(folder, tracker)) or {}
         result |= {"started": started, "finished": time.time()}  # of this attempt
         folder.write_json("result.json", result)
-        folder.drop_checkpoints()
+        with suppress(OSError):  # the result stands; `gc` lists what is left
+            folder.drop_checkpoints()
         tracker.finish(result)
         return _outcome(result)
     except Held:

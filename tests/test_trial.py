@@ -11,7 +11,7 @@ from tiny_bert import CONFIG
 from tiny_stage import Notes, masks, one_shot, run, runtime, stage, weights
 
 from obert_sweeps.schema import Stage
-from obert_sweeps.store import Store
+from obert_sweeps.store import StageFolder, Store
 from obert_sweeps.trial import going_on, run_stage
 
 STILL = {**CONFIG, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -218,3 +218,15 @@ def test_effective_batch_does_not_depend_on_the_micro_batch(tmp_path: Path) -> N
     a, b = weights(tmp_path / "a", "dense"), weights(tmp_path / "b", "dense")
     for key in a:
         torch.testing.assert_close(a[key], b[key], rtol=2e-2, atol=2e-3)
+
+
+def test_a_result_stands_though_its_checkpoints_cannot_be_cleaned_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: StageFolder) -> None:
+        raise PermissionError(13, "Permission denied", folder.where("checkpoint-3"))
+
+    monkeypatch.setattr(StageFolder, "drop_checkpoints", refuse)
+    run(tmp_path, stage("dense"), checkpoint_seconds=0.0)
+    folder = Store(str(tmp_path)).folder("dense")
+    assert folder.read_json("failure.json") is None and folder.checkpoints()

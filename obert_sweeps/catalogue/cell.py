@@ -117,9 +117,14 @@ TASK_METRICS: dict[str, tuple[str, ...]] = {
 """Quality metrics in the order the document prints them; the first is the primary one."""
 
 
-def primary_metric(task: str) -> str:
-    """The metric recovery and rank are taken on. Unknown tasks count as accuracy tasks."""
-    return TASK_METRICS.get(task, ("accuracy",))[0]
+def primary_metric(task: str, leaf: Mapping[str, Any] | None = None) -> str:
+    """The metric recovery and rank are taken on.
+
+    Of a task of one's own it is its `leaf`'s best_metric; accuracy where that is not known.
+    """
+    if task in TASK_METRICS:
+        return TASK_METRICS[task][0]
+    return str((leaf or {}).get("best_metric") or "accuracy")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from ..amounts import counted
 from ..request.overrides import spelled
 from ..request.read import Loaded
 
@@ -46,7 +47,7 @@ def by_reason(blocked: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 def tell_blocked(blocked: Iterable[tuple[str, str]]) -> None:
     """Cells that cannot run, as (reason, cell), beside an answer that does not list them."""
     for reason, cells in by_reason(blocked).items():
-        notice(f"blocked, {len(cells)} cells: {reason}")
+        notice(f"blocked, {counted(len(cells), 'cell')}: {reason}")
 
 
 def console() -> Console:

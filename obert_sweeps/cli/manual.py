@@ -28,7 +28,7 @@ CELLS = ("table", "cells")
 RECIPE = ("seeds", "vary", "comparison", "data_root", "model.path", "budget")
 LEAVES = ("task", "model", "method", "sparsity", "schedule", "distill", "preset")
 WORKERS = ("cluster.device", "cluster.gpus_per_stage", "cluster.workers_per_stage")
-WORK = (*CELLS, *RECIPE, "store")
+WORK = (*CELLS, *RECIPE, "store", "allow_targets")
 COMMON = (*CELLS, "seeds", "data_root", "model.path", "budget", "store", "format")
 
 VERBS = {
@@ -42,7 +42,7 @@ VERBS = {
     "run": Verb(
         "run; the same command again resumes",
         "run table=1",
-        (*WORK, *WORKERS, "allow_targets", "format"),
+        (*WORK, *WORKERS, "format"),
         (*LEAVES, "cluster", "tracker"),
     ),
     "status": Verb(
@@ -66,12 +66,12 @@ VERBS = {
     "replay": Verb(
         "one stage again in this process, without Ray",
         "replay stage=3fa9",
-        ("stage", "store", "cluster.device", "format"),
+        ("stage", "store", "cluster.device", "allow_targets", "format"),
     ),
     "sync": Verb(
         "rebuild the W&B runs from the store",
         "sync tracker.mode=online",
-        ("store", "tracker.mode", "tracker.runs_per_minute"),
+        ("store", "tracker.mode", "tracker.runs_per_minute", "allow_targets"),
     ),
     "launch": Verb(
         "the file that starts a run on a cluster",

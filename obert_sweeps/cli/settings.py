@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..plan.compose import to_plain
 from ..request.read import Loaded
-from ..schema import RequestError, Runtime
+from ..schema import Runtime
 from ..store import Store
 
 
@@ -18,11 +18,7 @@ def runtime_of(loaded: Loaded) -> Runtime:
     """What the cluster and tracker leaves and the root keys say about where and how to run."""
     request = loaded.request
     keys = ("device", "micro_batch", "checkpoint_seconds", "group_seconds", "memory_gb")
-    memory, scratch = request.cluster.memory_gb, request.cluster.scratch
-    if memory is not None and memory <= 0:
-        raise RequestError(
-            f"cluster.memory_gb is {memory}; it must be above 0, or null for what is free."
-        )
+    scratch = request.cluster.scratch
     return Runtime(
         store=store_of(loaded).address,
         tracker=to_plain(request.tracker),

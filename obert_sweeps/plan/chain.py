@@ -7,20 +7,19 @@ from typing import Any
 
 from ..catalogue.cell import Cell
 from ..catalogue.tables import cell_named
-from ..deploy.check import check_benchmark
 from ..identity import digest, identity
 from ..request.read import Loaded
 from ..schema import RequestError, Stage, is_training
-from ..train.check import check_fits
 from .compose import Composer
 from .cost import estimate
+from .draft import Draft
 from .inputs import Blocked, Inputs
 from .known_logits import can_be_known, logits_stage
 from .link import AnyLink, DeployLink
 from .method_code import Code, Codes
+from .names import stage_name, tags_of
 from .recorded import Recorded
 from .resources import asks_once, divides, gpus_of, uses_gpu, workers_of
-from .unlike import other_model, other_rows
 
 
 class Chains:
@@ -102,11 +101,22 @@ class Chain:
         return found[-1]
 
     def stage(self, role: str) -> str:
-        """The id of a link's stage; its parents are made on the way."""
+        """The id of a link's stage, which is made on the way, after its parents.
+
+        Raises Blocked and RequestError.
+        """
+        draft, stages = self.identify(role), self.chains.stages
+        self.ids[role] = draft.id
+        if draft.id not in stages:
+            recorded = self.refuse(draft)
+            stages[draft.id] = self.build(draft, recorded)
+        return draft.id
+
+    def identify(self, role: str) -> Draft:
+        """What a link comes to in this cell, and what its stage's id is; makes its parents."""
         chains, link = self.chains, self.links[role]
         recipe, provenance = chains.composer.recipe(self.cell, role, link)
-        seed = self.seed_of(link)
-        parents = self.parents(role, link, recipe)
+        seed, parents = self.seed_of(link), self.parents(role, link, recipe)
         self.note_assumed(link, provenance)
         origin = chains.inputs.weights_of(recipe["model"])
         data = chains.inputs.data_of(recipe["task"])
@@ -115,74 +125,85 @@ class Chain:
         weights = origin["fingerprint"] if loads else None
         code = chains.codes.of(recipe["method"]["_target_"]) if is_training(recipe) else Code()
         hashed = identity(recipe, seed, parents, data.fingerprint, weights, code.version)
-        stage_id = self.ids[role] = digest(hashed)
-        if stage_id in chains.stages:
-            return stage_id
-        gone = [why for why in (data.gone, origin.get("gone")) if why]
-        before = chains.recorded.stage(stage_id) if gone else None
-        if gone and before is None:
-            raise Blocked(gone[0])
-        chains.gone |= dict.fromkeys(gone)
-        if "teacher" in parents and recipe["training"]["distill"]["hardness"]:
-            parents = parents | self.logits(recipe, parents["teacher"])
-        if before is None:
-            self.check(role, stage_id, recipe, data.rows, origin["config"])
-        cluster = chains.request.cluster
-        gpus = gpus_of(cluster) if uses_gpu(recipe) else 0.0
-        workers = workers_of(cluster, gpus) if divides(recipe) else 1
-        asks = "teacher" in parents and "logits" not in parents
-        tags = self.tags(role, link, recipe, parents)
-        if before is None:
-            unlike = other_rows(recipe["task"], data.rows)
-            unlike += other_model(recipe["model"], origin["config"])
-            cost = estimate(recipe, data.rows, origin["config"], asks, gpus > 0, workers)
-        else:
-            unlike, cost = before["notes"].get("unlike", []), before["cost"]
-        # A cell of one's own is what was said of it; one of the document is not as published.
-        changed = bool(self.cell.table and (provenance["changed"] or unlike))
-        changed = changed or any(chains.stages[i].stand_in for i in parents.values())
-        chains.stages[stage_id] = Stage(
-            id=stage_id,
-            name=stage_name(tags, seed),
+        return Draft(
+            id=digest(hashed),
+            role=role,
+            link=link,
             recipe=recipe,
+            provenance=provenance,
             seed=seed,
             parents=parents,
+            data=data,
+            origin=origin,
+            code=code,
             identity=hashed,
+        )
+
+    def refuse(self, draft: Draft) -> dict[str, Any] | None:
+        """Blocked where inputs are gone, RequestError where the recipe could not be followed.
+
+        A stage whose inputs are gone is taken as a store recorded it, if one has: the stage.json.
+        Notes the pruning steps of the others.
+        """
+        chains = self.chains
+        if gone := draft.gone:
+            recorded = chains.recorded.stage(draft.id)
+            if recorded is None:
+                raise Blocked(gone[0])
+            chains.gone |= dict.fromkeys(gone)
+            return recorded
+        if steps := draft.check():
+            chains.pruning[draft.id] = steps
+        return None
+
+    def build(self, draft: Draft, recorded: dict[str, Any] | None) -> Stage:
+        """The stage; what its inputs would tell is as `recorded` where they are gone."""
+        chains, recipe, cluster = self.chains, draft.recipe, self.chains.request.cluster
+        parents = draft.parents | self.logits(draft)
+        gpus = gpus_of(cluster) if uses_gpu(recipe) else 0.0
+        workers = workers_of(cluster, gpus) if divides(recipe) else 1
+        if recorded is None:
+            unlike, rows = draft.unlike, draft.data.rows
+            asks = "teacher" in parents and "logits" not in parents
+            cost = estimate(recipe, rows, draft.origin["config"], asks, gpus > 0, workers)
+        else:
+            unlike, cost = recorded["notes"].get("unlike", []), recorded["cost"]
+        # A cell of one's own is what was said of it; one of the document is not as published.
+        changed = bool(self.cell.table and (draft.provenance["changed"] or unlike))
+        changed = changed or any(chains.stages[i].stand_in for i in parents.values())
+        tags = tags_of(self.cell, draft.role, draft.link, recipe, self.pruned_before(parents))
+        return Stage(
+            id=draft.id,
+            name=stage_name(tags, draft.seed),
+            recipe=recipe,
+            seed=draft.seed,
+            parents=parents,
+            identity=draft.identity,
             tags=tags,
-            stand_in=chains.stand_in or changed or bool(before and before["stand_in"]),
+            stand_in=chains.stand_in or changed or bool(recorded and recorded["stand_in"]),
             resources={"cpu": float(cluster.cpus_per_stage), "gpu": gpus},
             workers=workers,
             cost=cost,
             notes={
                 "schedule": self.notes,
-                **provenance,
+                **draft.provenance,
                 "unlike": unlike,
-                "method_code": code.digest,
+                "method_code": draft.code.digest,
             },
         )
-        return stage_id
 
-    def check(
-        self,
-        role: str,
-        stage_id: str,
-        recipe: dict[str, Any],
-        rows: dict[str, int],
-        config: dict[str, Any],
-    ) -> None:
-        """RequestError where a stage could not do what its recipe says; notes its pruning steps."""
-        if is_training(recipe):
-            where = f"stage '{role}' on {recipe['task']['name']}"
-            steps = check_fits(where, recipe, rows, config)
-            self.chains.pruning |= {stage_id: steps} if steps else {}
-        check_benchmark(role, recipe, config)
+    def pruned_before(self, parents: dict[str, str]) -> list[dict[str, str]]:
+        """The tags of the stages whose masks a stage with these parents keeps; the last counts."""
+        before = (self.chains.stages[parents[k]].tags for k in ("start", "masks") if k in parents)
+        return [tags for tags in before if tags.get("sparsity", "dense") != "dense"]
 
-    def logits(self, recipe: dict[str, Any], teacher: str) -> dict[str, str]:
+    def logits(self, student: Draft) -> dict[str, str]:
         """The stage that says the teacher's logits of a student's rows, by its role; or nothing."""
-        chains = self.chains
-        if not asks_once(chains.request.cluster) or not can_be_known(recipe["task"]):
+        chains, recipe = self.chains, student.recipe
+        asks = "teacher" in student.parents and recipe["training"]["distill"]["hardness"]
+        if not asks or not asks_once(chains.request.cluster) or not can_be_known(recipe["task"]):
             return {}
-        stage = logits_stage(recipe, chains.stages[teacher], chains.inputs)
+        stage = logits_stage(recipe, chains.stages[student.parents["teacher"]], chains.inputs)
         chains.stages.setdefault(stage.id, stage)
         return {"logits": stage.id}
 
@@ -193,6 +214,10 @@ class Chain:
         return self.seed
 
     def parents(self, role: str, link: AnyLink, recipe: dict[str, Any]) -> dict[str, str]:
+        """The stages that a link's stage needs, by role; made on the way.
+
+        RequestError where a name leads nowhere, or a stage distils without a teacher.
+        """
         named = link.parents()
         if is_training(recipe) and recipe["training"]["distill"] is None:
             named.pop("teacher", None)
@@ -252,44 +277,9 @@ class Chain:
             for key, why in provenance["method_assumed"].items():
                 self.assumed[f"method.{key}"] = why
 
-    def tags(
-        self, role: str, link: AnyLink, recipe: dict[str, Any], parents: dict[str, str]
-    ) -> dict[str, str]:
-        """What people call a stage by: also by which method and how far its model is pruned."""
-        own = link.method == "cell" or not is_training(recipe)
-        method = self.cell.method if own else "dense"
-        sparsity = sparsity_label(recipe["sparsity"])
-        if is_training(recipe) and recipe["training"]["lock_pattern"]:  # pruned, perhaps elsewhere
-            target = {"pattern": self.cell.pattern, "level": self.cell.sparsity}
-            method, sparsity = self.cell.method, sparsity_label(target)
-        if sparsity == "dense":  # what follows a pruning stage keeps its masks
-            for part in ("start", "masks"):  # the latter go before
-                before = self.chains.stages[parents[part]].tags if part in parents else {}
-                if before.get("sparsity", "dense") != "dense":
-                    method, sparsity = before["method"], before["sparsity"]
-        return {
-            "task": recipe["task"]["name"],
-            "model": recipe["model"]["name"],
-            "method": method,
-            "sparsity": sparsity,
-            "role": role,
-        }
-
-
-def stage_name(tags: dict[str, str], seed: int) -> str:
-    """What a person calls the stage; "dense" is said once, though role, method and sparsity are."""
-    words = [tags[key] for key in ("role", "task", "model", "method", "sparsity")]
-    return f"{' '.join(dict.fromkeys(words))} seed {seed}"
-
 
 def dense_of(cell: Cell) -> Cell:
     """The dense fine-tuned model of a cell's task: its teacher, or where it starts."""
     return replace(
         cell, method="dense", pattern="dense", sparsity=0.0, schedule="dense", distill="none"
     )
-
-
-def sparsity_label(sparsity: dict[str, Any]) -> str:
-    if sparsity["pattern"] in ("dense", "2of4"):
-        return str(sparsity["pattern"])
-    return f"{sparsity['pattern']} {sparsity['level'] * 100:g}"

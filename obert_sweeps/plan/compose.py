@@ -119,6 +119,7 @@ class Composer:
         return links
 
     def equal_budget(self) -> EqualBudget:
+        """What comparison=equal_budget gives each method: the preset's, in the budget's epochs."""
         budget = EqualBudget(**self.preset["equal_budget"])
         self.touched |= {f"preset.equal_budget.{key}" for key in self.preset["equal_budget"]}
         if self.request.budget.max_epochs is not None:
@@ -217,6 +218,7 @@ class Composer:
         return recipe | {"benchmark": benchmark}
 
     def sparsity_of(self, cell: Cell) -> dict[str, Any]:
+        """A pattern's leaf at the cell's level. RequestError for a level that is impossible."""
         return self.leaf("sparsity", cell.pattern) | {"level": level_of(cell.sparsity)}
 
     def _key_of(self, role: str) -> str:
@@ -226,14 +228,18 @@ class Composer:
         return f"{'schedule' if own else 'preset'}.stages.{written}"
 
     def training_of(self, cell: Cell, link: Link, where: str, key: str) -> dict[str, Any]:
+        """A link's training under the request's budget, with the cell's distillation or none.
+
+        `where` and `key`: what the stage is called in messages, and which key says what it is like.
+        RequestError for a distillation that is none.
+        """
         training = link.training()
         if link.distill == "cell":
             training.distill = self.distill_of(cell)
         budget = self.request.budget
         if budget.max_epochs is not None and training.epochs > 0:
             self.touched.add("budget.max_epochs")
-            if training.epochs > budget.max_epochs:
-                training = shorten(training, budget.max_epochs)
+            training = shorten(training, budget.max_epochs)
         for limit in ("max_train_rows", "max_eval_rows"):
             if budget[limit] is not None:
                 setattr(training, limit, capped(budget[limit], getattr(training, limit)))
@@ -252,6 +258,7 @@ class Composer:
         return plain
 
     def distill_of(self, cell: Cell) -> Any:
+        """The leaf of the cell's distillation."""
         self.touched.add(f"distill.{cell.distill}")
         return self.leaf("distill", cell.distill)
 

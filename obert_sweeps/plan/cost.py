@@ -48,6 +48,7 @@ def encoder_weights(config: dict[str, Any], layers: int | None = None) -> int:
 
 
 def total_weights(config: dict[str, Any]) -> int:
+    """Weights of an encoder with its embeddings, without biases, norms and heads."""
     embedding = config.get("embedding_size", config["hidden_size"])
     positions = config.get("max_position_embeddings", 512)
     return encoder_weights(config) + (config["vocab_size"] + positions) * embedding
@@ -126,7 +127,7 @@ def estimate_logits(
     tokens = tokens_of(task)
     asked = capped(rows.get("train", 0), recipe["logits"]["max_train_rows"])
     flops = 2 * encoder_weights(config) * tokens * asked
-    a_row = 2 * tokens if task["name"] == "squad" else task["num_labels"]
+    a_row = task.get("num_labels") or 2 * tokens  # of spans: where each may begin and end
     rate = GPU_FLOPS[recipe["logits"]["precision"]]
     return _expected(flops, 4.0 * a_row * asked, rate, gpu, workers)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import ListConfig
 
-from ..catalogue.cell import Cell
+from ..catalogue.cell import Cell, primary_metric
 from ..catalogue.tables import cell_named
 from ..request.read import Loaded
 from ..request.selection import said_of_all, select
@@ -37,6 +37,11 @@ class CellPlan:
     assumed: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)  # see report.facts.views.CellView
     comparison: str | None = None  # what was made equal; None: as published
+
+    @property
+    def metric(self) -> str:
+        """What its recovery, rank and curves are taken on."""
+        return primary_metric(self.cell.task, self.knobs.get("task"))
 
 
 @dataclass

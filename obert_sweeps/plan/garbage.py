@@ -6,17 +6,20 @@ teachers said, and checkpoints. A stage whose model was freed is run again when 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..store import StageFolder, Store
-from ..store.place import FolderPlace
+from ..store.place import FolderPlace, Place, place_at
 from .ancestry import with_ancestors
 from .dag import Plan
 from .to_run import to_run
 
-_ON_THIS_MACHINE = {
+_MODELS = ("model", "logits")
+_LOOK_SECONDS = 0.2  # between two looks at a lease
+_OF_NO_STAGE = {
     "replay": "`obert-sweeps replay` makes it again",
     "copies": "folders of the bucket, fetched again when they are needed",
     "cache": "tokenised rows, made again when a stage needs them",
@@ -35,45 +38,70 @@ class Garbage:
 
 
 def held(store: Store) -> dict[str, str]:
-    """Stage -> who runs it, as far as a look can tell."""
-    holders = {stage: store.folder(stage).holder() for stage in store.ids()}
-    return {stage: str(holder) for stage, holder in holders.items() if holder is not None}
+    """Stage -> who runs it.
+
+    Watches a lease until its holder is known to live or not: seconds, and 30 of one that a process
+    left which is not of this machine, or of its boot (90 in a bucket).
+    """
+    states = {stage: store.folder(stage).lease_state() for stage in store.ids()}
+    while unknown := [stage for stage, s in states.items() if s is not None and s.stale is None]:
+        time.sleep(_LOOK_SECONDS)
+        states |= {stage: store.folder(stage).lease_state() for stage in unknown}
+    return {stage: str(s) for stage, s in states.items() if s is not None and not s.stale}
 
 
 def find(plan: Plan, store: Store) -> list[Garbage]:
     """What can go, the largest first, as seen from the selected cells of `plan`.
 
     Nothing of a stage that somebody runs, and no model of those it descends from; nothing of the
-    last stage of a cell that the store has a record of, of whatever request. Where a selected
-    cell is blocked it is not known what it would need: then no other request's stages are listed.
+    last stage of a cell that the store has a record of, of whatever request. What else may be
+    needed is not known where a selected cell is blocked: then no other request's stages are
+    listed; and where a driver of another request runs a stage, of whose queue nothing is on disk:
+    then no models are listed either.
     """
     running = held(store)
+    others_run = running.keys() - plan.stages.keys()
     used = set(with_ancestors(running, lambda stage: _parents(stage, store)))
     used |= {record["stages"][-1] for record in store.cells() if record.get("stages")}
-    known = not any(cell.blocked for cell in plan.selected())
+    known = not others_run and not any(cell.blocked for cell in plan.selected())
     waiting = {stage.id for stage in to_run(list(plan.stages.values()), store)}
+    kept = _MODELS if others_run else ()
     found: list[Garbage] = []
     for stage in store.ids():
         if stage not in used:
-            found += _of_stage(stage, plan, store, known, waiting)
-    for what, reason in _ON_THIS_MACHINE.items():
-        if not running and (size := FolderPlace(store.root).size(what)):
+            items = _of_stage(stage, plan, store, known, waiting)
+            found += [item for item in items if item.what not in kept]
+    for what, reason in _OF_NO_STAGE.items():
+        if not running and (size := sum(p.size(name) for p, name in _where(what, store))):
             found.append(Garbage("", "", what, size, reason))
     return sorted(found, key=lambda item: -item.bytes)
 
 
-def free(item: Garbage, store: Store) -> None:
-    """Remove it. Needs no space; what is being run by now stays."""
+def free(item: Garbage, store: Store) -> bool:
+    """Remove it; whether it is gone, as what is being run by now stays. Needs no space."""
     if not item.stage:
-        FolderPlace(store.root).remove(item.what)
-        return
+        for place, name in _where(item.what, store):
+            place.remove(name)
+        return True
     folder = store.folder(item.stage)
     if folder.holder() is not None:
-        return
+        return False
     if item.what == "model":
         folder.free_folder("model")
     else:
         folder.remove(item.what)
+    return True
+
+
+def _where(what: str, store: Store) -> list[tuple[Place, str]]:
+    """The places of a folder that is no stage's, and what it is called there.
+
+    Cached rows are a store of their own: in a bucket they lie there, with copies on this machine.
+    """
+    if what != "cache" or store.address == str(store.root):
+        return [(FolderPlace(store.root), what)]
+    copies = place_at(f"{store.address}/{what}").local
+    return [(store.place, what), (FolderPlace(copies.parent), copies.name)]
 
 
 def _of_stage(
@@ -110,7 +138,7 @@ def _of_stage(
 
 
 def _model(folder: StageFolder) -> list[str]:
-    return [made for made in ("model", "logits") if folder.has_folder(made)]
+    return [made for made in _MODELS if folder.has_folder(made)]
 
 
 def _parents(stage: str, store: Store) -> list[str]:

@@ -15,7 +15,7 @@ from .inputs import Inputs
 
 def can_be_known(task: dict[str, Any]) -> bool:
     """Whether a row is the same each time: in masked-language modelling it is masked anew."""
-    return bool(task["name"] != "mlm")
+    return "mask_probability" not in task
 
 
 def logits_stage(student: dict[str, Any], teacher: Stage, inputs: Inputs) -> Stage:

@@ -14,7 +14,7 @@ from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-from ..make import PACKAGE
+from ..make import PACKAGE, check_allowed
 from ..schema import RequestError, Stage
 
 ROOT = f"{PACKAGE}.method.base"  # what all methods have in common is no method's code
@@ -36,12 +36,17 @@ class Codes:
     known: dict[str, Code] = field(default_factory=dict)
 
     def of(self, target: str) -> Code:
-        """The code of a class by its dotted name. RequestError if its version is no number."""
+        """The code of a class by its dotted name.
+
+        RequestError if it is of a package that is not allowed, whose version would not be read and
+        other stages planned than where it is, and if its version is no number.
+        """
         if target not in self.known:
             self.known[target] = self._read(target)
         return self.known[target]
 
     def _read(self, target: str) -> Code:
+        check_allowed(target, self.allow_targets)
         module, _, name = target.rpartition(".")
         version: int | None = None
         texts: dict[str, str] = {}

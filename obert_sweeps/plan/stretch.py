@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from ..schema import RequestError, Training
+from ..schema import Training
 
 AnyTraining = TypeVar("AnyTraining", bound=Training)
 
 
 def shorten(training: Training, max_epochs: float) -> Training:
     """The same training in at most `max_epochs` epochs: everything in proportion (`stretch`)."""
-    if max_epochs <= 0:
-        raise RequestError(f"max_epochs is {max_epochs:g}; it must be above 0.")
     if training.epochs <= max_epochs:
         return training
     return stretch(training, max_epochs / training.epochs)

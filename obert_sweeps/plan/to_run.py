@@ -16,12 +16,12 @@ def to_run(stages: Sequence[Stage], store: Store) -> list[Stage]:
     """
     planned = {stage.id: stage for stage in stages}
     waiting = {stage.id for stage in stages if store.result(stage.id) is None}
+    needed: set[str] = set()  # by a stage to come; children are looked at before their parents
     for stage in reversed(stages):
+        if stage.recipe.get("kind") == "teacher_logits" and stage.id not in needed:
+            waiting.discard(stage.id)
         if stage.id in waiting:
-            parents = (set(stage.parents.values()) & planned.keys()) - waiting
-            waiting |= {parent for parent in parents if store.lacks_model(planned[parent])}
-    needed = {p for stage in stages if stage.id in waiting for p in stage.parents.values()}
-    waiting -= {
-        stage.id for stage in stages if stage.recipe.get("kind") == "teacher_logits"
-    } - needed
+            parents = set(stage.parents.values())
+            needed |= parents
+            waiting |= {p for p in parents & planned.keys() if store.lacks_model(planned[p])}
     return [stage for stage in stages if stage.id in waiting]

@@ -32,6 +32,13 @@ def spelled(text: str) -> str:
     return str(QuotedString(text=text, quote=Quote.single).with_quotes())
 
 
+def worded(value: object) -> str:
+    """A value as the command line says it; a text as it is, without quotes."""
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
 def how_to_sweep(key: str) -> str:
     """How several values are asked for, where Hydra would have a list of them."""
     return (

@@ -22,6 +22,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from ..schema import EqualBudget, RequestError, first_line
 from ..shipped import conf_dir, leaf_names
+from .cluster import check_cluster
 from .overrides import how_to_sweep, parse
 
 CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
@@ -34,10 +35,12 @@ MARK = "leaf_"  # a key of Hydra's grammar must not begin with a digit, and 2of4
 
 @dataclass
 class Budget:
-    max_train_rows: int | None = None
-    max_eval_rows: int | None = None
-    max_epochs: float | None = None
-    max_fisher_gradients: int | None = None
+    """The most that a stage may take; None: as much as its recipe says."""
+
+    max_train_rows: int | None = None  # training rows: a fixed subset, chosen at random
+    max_eval_rows: int | None = None  # rows of each split that is scored, likewise
+    max_epochs: float | None = None  # passes over the training rows
+    max_fisher_gradients: int | None = None  # gradients an inverse-Fisher estimate is made of
 
 
 @dataclass
@@ -233,12 +236,6 @@ _NEEDS = {  # what OmegaConf says of a value of the wrong type, and what the key
 }
 
 
-_CLUSTER_NUMBERS = (
-    "memory_gb", "micro_batch", "checkpoint_seconds", "group_seconds", "held_seconds",
-    "wait_seconds", "wait_for_nodes", "cpus", "max_concurrent", "max_failures",
-)  # fmt: skip
-
-
 def _explain(error: Exception) -> str:
     merging = "Error merging override "
     if isinstance(error.__cause__, OmegaConfBaseException) and str(error).startswith(merging):
@@ -270,15 +267,4 @@ def _check_root(request: DictConfig) -> None:
         for key, value in OmegaConf.select(request, group).items():
             if value is not None and not 0 < value < math.inf:
                 raise RequestError(f"{group}.{key}={value:g}: it must be above 0.")
-    _check_cluster(request.cluster)
-
-
-def _check_cluster(cluster: DictConfig) -> None:
-    cpus, gpus = cluster.cpus_per_stage, cluster.gpus_per_stage
-    if type(cpus) is not int or cpus < 1:
-        raise RequestError(f"cluster.cpus_per_stage={cpus}: it must be a whole number, 1 or more.")
-    if gpus != "auto" and (type(gpus) not in (int, float) or not 0 <= gpus < math.inf):
-        raise RequestError(f"cluster.gpus_per_stage={gpus}: it must be auto, or a number from 0.")
-    for key in _CLUSTER_NUMBERS:
-        if type(value := cluster.get(key)) not in (int, float, type(None)):
-            raise RequestError(f"cluster.{key}={value}: it must be a number.")
+    check_cluster(request.cluster)

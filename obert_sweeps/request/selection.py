@@ -11,6 +11,7 @@ from omegaconf import ListConfig
 from ..catalogue.cell import Cell
 from ..catalogue.tables import document_cells
 from ..schema import RequestError
+from .overrides import worded
 from .read import CHAIN_GROUPS, LEAF_GROUPS, Loaded
 
 # Keys of the request's root that change what a cell comes to.
@@ -149,7 +150,7 @@ def _tables(table: Any) -> list[int]:
     given = list(table) if isinstance(table, ListConfig) else [table]
     if not given or any(type(t) is not int or t not in range(6) for t in given):
         raise RequestError(
-            f"table={_said(table)} is unknown. Use table=5, table=[1,4], table=all or table=0."
+            f"table={worded(table)} is unknown. Use table=5, table=[1,4], table=all or table=0."
         )
     return [int(t) for t in given]
 
@@ -160,17 +161,10 @@ def _globs(cells: Any) -> list[str] | None:
     given = list(cells) if isinstance(cells, ListConfig) else [cells]
     if not given or any(not isinstance(c, str) for c in given):
         raise RequestError(
-            f"cells={_said(cells)}: a pattern of cell ids is a text. Use cells='t5/sst2/*' or "
+            f"cells={worded(cells)}: a pattern of cell ids is a text. Use cells='t5/sst2/*' or "
             "cells=['*/dense','t1/*']; a table's cells are table=5."
         )
     return given
-
-
-def _said(value: Any) -> str:
-    """A value as the command line says it."""
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
 
 
 def _uses(cell: Cell, choices: dict[str, str]) -> bool:

@@ -49,12 +49,29 @@ class LeaseState:
 
 
 def process_start(pid: int) -> int | None:
-    """When process `pid` started, in clock ticks since boot; None if it is gone (or a zombie)."""
+    """When process `pid` started, in clock ticks since boot; None if it is gone (or a zombie).
+
+    None also of another user's, where the system hides those (/proc with hidepid): see `has_ended`.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def has_ended(pid: int, start: int | None) -> bool:
+    """Is the process `pid` that started at `start` surely no more? Not where it is hidden."""
+    now = process_start(pid)
+    if now is not None or now == start:
+        return now != start
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except PermissionError:  # somebody has that number: only a counter tells whether it is the same
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def this_process() -> str:
@@ -117,7 +134,7 @@ class LeaseWatch:
             since, moved = now, True
         self._seen[place.address] = (beat, since, moved)
         here = machine() is not None and content.get("machine") == machine()
-        gone = here and process_start(content["pid"]) != content.get("process_start")
+        gone = here and has_ended(content["pid"], content.get("process_start"))
         # A process that is there may hang or be suspended: only a moving counter shows life.
         stale = True if gone or now - since >= self.stale_after else (False if moved else None)
         return LeaseState(content.get("owner", "unknown"), stale)

@@ -47,7 +47,7 @@ def rebuild(store: Store, make: Callable[[], Rebuilder], say: Callable[[str], No
 
 def _rebuild(store: Store, rebuilder: Rebuilder, say: Callable[[str], None]) -> Rebuilt:
     found = Rebuilt()
-    steps = [*_stages(store, rebuilder, found), *_cells(store, rebuilder)]
+    steps = [*_stages(store, rebuilder), *_cells(store, rebuilder)]
     steps += _report(store, rebuilder)
     for i, step in enumerate(steps):
         try:
@@ -56,6 +56,9 @@ def _rebuild(store: Store, rebuilder: Rebuilder, say: Callable[[str], None]) -> 
             found.reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             found.unwritten = len(steps) - i
             break
+        if renewed is None:
+            found.running += 1
+            continue
         found.written += renewed
         found.there += not renewed
         if renewed and found.written % 50 == 0:
@@ -63,22 +66,22 @@ def _rebuild(store: Store, rebuilder: Rebuilder, say: Callable[[str], None]) -> 
     return found
 
 
-Step = Callable[[], bool]
+Step = Callable[[], bool | None]  # whether a run was written; None: others write it just now
 
 
-def _stages(store: Store, rebuilder: Rebuilder, found: Rebuilt) -> Iterator[Step]:
+def _stages(store: Store, rebuilder: Rebuilder) -> Iterator[Step]:
     for stage_id in store.ids():
         folder = store.folder(stage_id)
-        # The holder of a stage writes its run, until after its result is there.
-        if folder.holder() is not None:
-            found.running += 1
-            continue
         spec = folder.read_json("stage.json")
         if isinstance(spec, dict):
             yield partial(_stage, rebuilder, Stage.from_dict(spec), folder)
 
 
-def _stage(rebuilder: Rebuilder, stage: Stage, folder: StageFolder) -> bool:
+def _stage(rebuilder: Rebuilder, stage: Stage, folder: StageFolder) -> bool | None:
+    # The holder of a stage writes its run, until after its result is there. Asked only now: the
+    # runs before this one may have taken hours to upload.
+    if folder.holder() is not None:
+        return None
     return rebuilder.stage(stage, folder.records(), ended(folder))
 
 

@@ -17,11 +17,14 @@ def micro_batches(batch: Batch, rows: int | None, rank: int = 0, size: int = 1) 
     """Cut worker `rank`'s share of a batch into parts of at most `rows` rows.
 
     A share is consecutive rows, of as equal number as can be; none where workers are more than
-    rows. Each part is padded to its own longest row only.
+    rows. Each part is padded to its own longest row only. `rows` None: the whole share in one part.
+    Raises ValueError for fewer rows than one, of which there would be no part to learn from.
     """
+    if rows is not None and rows < 1:
+        raise ValueError(f"a batch cannot be cut into parts of {rows} rows")
     total = len(batch["input_ids"])
     begin, end = total * rank // size, total * (rank + 1) // size
-    at_once = rows or total
+    at_once = total if rows is None else rows
     if end - begin == total <= at_once:
         yield batch
         return

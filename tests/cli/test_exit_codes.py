@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from obert_sweeps.cli.door import main
+from obert_sweeps.cli.manual import help_text
 from obert_sweeps.cli.verb import run
 from obert_sweeps.plan.dag import make_plan
 from obert_sweeps.request.read import read
@@ -60,6 +61,18 @@ def test_where_every_cell_is_blocked_only_run_refuses(verb, capsys, tmp_path) ->
     assert code == (2 if verb == "run" else 1), told.err
     assert "was not found" in " ".join((told.out + told.err).split())
     assert (tmp_path / "runs").exists() == (verb == "report")
+
+
+@pytest.mark.parametrize("verb", ["plan", "run", "status", "report", "audit", "gc"])
+def test_a_method_that_is_not_trusted_is_refused_by_each_verb_that_plans(
+    verb, capsys, tmp_path
+) -> None:
+    """Else those of them without the key would speak of other stages than those with it."""
+    request = ["cells=t5/sst2/bert_base/magnitude/90", "method=magnitude", f"store={tmp_path}/runs"]
+    assert main([verb, *request, "method._target_=mine.prune.Mine"]) == 2
+    assert "If you trust it, say allow_targets=[mine]" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert "allow_targets=[PACKAGE]" in help_text(verb)
 
 
 def test_status_of_a_failed_stage_exits_1(capsys, tmp_path) -> None:

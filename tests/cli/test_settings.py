@@ -8,7 +8,6 @@ import pytest
 
 from obert_sweeps.cli.settings import runtime_of
 from obert_sweeps.request.read import read
-from obert_sweeps.schema import RequestError
 
 
 def test_memory_and_scratch_reach_the_stages(
@@ -21,8 +20,3 @@ def test_memory_and_scratch_reach_the_stages(
     for cluster in ("local", "inline"):
         runtime = runtime_of(read([f"cluster={cluster}"]))
         assert runtime.memory_gb is None and runtime.scratch is None
-
-
-def test_a_budget_of_nothing_is_refused() -> None:
-    with pytest.raises(RequestError, match="cluster.memory_gb is 0"):
-        runtime_of(read(["cluster.memory_gb=0"]))

@@ -109,7 +109,9 @@ def test_logits_are_one_pass_over_the_rows_asked_for() -> None:
     assert asked(TOY)["gpu_hours"] == 2 * 256 * 10 * 40 / FP32 / 3600
     assert asked(TOY, "bf16")["gpu_hours"] == 2 * 256 * 10 * 40 / HALF / 3600
     assert asked(TOY)["disk_bytes"] == 4 * 3 * 40
-    assert asked({**TOY, "name": "squad"})["disk_bytes"] == 4 * (2 * 20) * 40  # start and end
+    spans = {"name": "mine", "max_length": 20}  # start and end of each token
+    assert asked(spans)["disk_bytes"] == asked({**spans, "num_labels": None})["disk_bytes"]
+    assert asked(spans)["disk_bytes"] == 4 * (2 * 10) * 40
 
 
 def test_exports_write_a_file_and_benchmarks_time_every_engine() -> None:

@@ -58,7 +58,7 @@ def plan_of(stages: list[Stage], finals: set[str], blocked: bool = False) -> Any
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "runs"))
+    return Store(str(tmp_path / "runs"), beat_seconds=0.1)
 
 
 def found(plan: Any, store: Store) -> set[tuple[str, str]]:
@@ -116,18 +116,60 @@ def test_only_what_no_cell_needs_goes(store: Store, monkeypatch, capsys) -> None
 
 
 def test_what_somebody_runs_stays_and_what_it_descends_from(store: Store) -> None:
-    for name, parents in (("top", ()), ("mid", ("top",)), ("free", ())):
-        make(store, name, *parents)
-    make(store, "runs", "mid", done=False, model=False, steps=1)
-    plan = plan_of([make(store, "mine")], {"mine"})
-    with store.folder("runs").lease("another driver"):
+    stages = [make(store, "top"), make(store, "mid", "top"), make(store, "mine")]
+    stages.append(make(store, "runs", "mid", done=False, model=False, steps=1))
+    make(store, "free")
+    plan = plan_of(stages, {"mine"})
+    with store.folder("runs").lease("another driver of this request"):
         assert found(plan, store) == {("free", "model")}
-    assert found(plan, store) == {
+    assert found(plan_of([stages[2]], {"mine"}), store) == {
         ("free", "model"),
         ("top", "model"),
         ("mid", "model"),
         ("runs", "checkpoint-1"),
     }
+
+
+def test_while_another_request_runs_no_model_goes_that_it_may_ask_for(
+    store: Store, monkeypatch, capsys
+) -> None:
+    """What its driver has queued is nowhere on disk; here a stage that goes on from `dense`."""
+    stages = [make(store, "dense"), make(store, "mine", "dense", steps=9)]
+    make(store, "upstream")
+    make(store, "begun", done=False, model=False, steps=3)
+    make(store, "theirs", done=False, model=False)
+    plan = plan_of(stages, {"mine"})
+    with store.folder("theirs").lease("their driver"):
+        assert found(plan, store) == {("mine", "checkpoint-9")}
+        told = ask(plan, store, monkeypatch, capsys, confirm=False)
+        gc.show(told, False)
+        assert "is being run by their driver" in (said := capsys.readouterr().out)
+        assert "all models are kept" in said
+    after = {("dense", "model"), ("upstream", "model"), ("begun", "checkpoint-3")}
+    assert found(plan, store) == {("mine", "checkpoint-9"), *after}
+
+
+def test_a_driver_that_died_elsewhere_keeps_nothing(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), stale_after=0.5, beat_seconds=0.1)
+    make(store, "theirs")
+    lease = {"owner": "their driver", "machine": "another boot", "pid": 1, "counter": 5}
+    (store.folder("theirs").path / "lease.1.json").write_text(json.dumps(lease))
+    assert found(plan_of([make(store, "mine")], {"mine"}), store) == {("theirs", "model")}
+
+
+def test_cached_rows_go_in_a_bucket_too_with_their_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    store = Store("memory://gc-of-rows/runs")
+    plan = plan_of([make(store, "mine")], {"mine"})
+    with Store(f"{store.address}/cache").folder("key").new_folder("rows") as part:
+        (part / "rows.safetensors").write_bytes(MODEL)
+    (cached,) = (item for item in find(plan, store) if item.what == "cache")
+    assert cached.bytes > 2 * len(MODEL)  # in the bucket, and the copy here
+    assert free(cached, store) and store.place.size("cache") == 0
+    assert [path for path in tmp_path.rglob("rows.safetensors")] == []
+    assert store.folder("mine").has_folder("model")
 
 
 def test_what_a_freed_model_will_be_made_from_again_stays(store: Store) -> None:
@@ -154,10 +196,22 @@ def test_what_was_begun_since_it_was_listed_stays(store: Store) -> None:
     make(store, "theirs")
     (item,) = find(plan_of([make(store, "mine")], {"mine"}), store)
     with store.folder("theirs").lease("another driver"):
-        free(item, store)
+        assert not free(item, store)
     assert store.folder("theirs").has_folder("model")
-    free(item, store)
+    assert free(item, store)
     assert not store.folder("theirs").has_folder("model")
+
+
+def test_what_was_kept_does_not_count_as_freed(store: Store, monkeypatch, capsys) -> None:
+    make(store, "theirs")
+    make(store, "other")
+    plan = plan_of([make(store, "mine")], {"mine"})
+    listed = find(plan, store)
+    monkeypatch.setattr(gc, "find", lambda *_: listed)
+    with store.folder("theirs").lease("another driver"):
+        told = ask(plan, store, monkeypatch, capsys, confirm=True)
+    (kept,) = (item.bytes for item in listed if item.stage == "theirs")
+    assert told["freed"] == told["bytes"] - kept > len(MODEL)
 
 
 def test_a_full_disk_is_freed(monkeypatch, capsys) -> None:
@@ -235,6 +289,16 @@ def test_a_teacher_is_asked_only_where_a_student_is_to_be_run(store: Store) -> N
     assert to_run([teacher, logits, student, new], store) == [logits, new]
 
 
+def test_a_freed_teacher_is_not_made_again_for_what_no_student_will_ask(store: Store) -> None:
+    teacher = make(store, "teacher")
+    store.folder("teacher").free_folder("model")
+    logits = Stage("logits", "logits", {"kind": "teacher_logits"}, 1, {"teacher": "teacher"})
+    student = make(store, "student", "teacher", "logits")
+    assert to_run([teacher, logits, student], store) == []
+    new = Stage("new", "new seed 1", {}, 1, {"teacher": "teacher", "logits": "logits"})
+    assert to_run([teacher, logits, student, new], store) == [teacher, logits, new]
+
+
 def test_what_a_freed_model_was_made_from_is_made_again_too(store: Store) -> None:
     chain = [make(store, "top"), make(store, "mid", "top"), make(store, "aside")]
     for name in ("top", "mid", "aside"):
@@ -259,7 +323,7 @@ def test_a_request_that_has_nothing_in_the_store_is_told_so_first(
         "dense" in r for r in rest
     )
     assert "task=sst2 model=bert_base method=obert sparsity=2of4 sparsity.level=0.5" in warning
-    assert warning.endswith("preset=small schedule=oneshot")
+    assert warning.endswith("preset=small schedule=oneshot 'seeds=[1]'")
     dense = Stage("dense", "dense seed 1", {}, 1, {})
     told = ask(plan_of([dense], {"dense"}), store, monkeypatch, capsys, confirm=False)
     gc.show(told, False)

@@ -92,9 +92,11 @@ def test_what_a_method_imports_from_its_own_folder_is_its_code_too(own: Path) ->
     assert code() == first
 
 
-def test_what_is_not_allowed_or_not_there_is_not_read(own: Path) -> None:
+def test_what_is_not_allowed_is_refused_and_what_is_not_there_is_not_read(own: Path) -> None:
+    """Its version would be taken for the first, and other stages planned than with the key."""
     own.write_text(CLASS.format("version = 2", 1))
-    assert code(allow=()) == Code()
+    with pytest.raises(RequestError, match=r"say allow_targets=\[own_package\]"):
+        code(allow=())
     assert code("own_package.nothing.Mine") == code("own_package.method.Nobody") == Code()
 
 

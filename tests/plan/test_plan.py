@@ -114,11 +114,6 @@ def test_students_of_one_teacher_share_its_logits_and_no_id_tells_of_them(paper:
     assert users.keys() == asking.keys() and max(users.values()) > 1
 
 
-def test_how_teachers_are_asked_is_one_of_two_words() -> None:
-    with pytest.raises(RequestError, match="Use cluster.teacher_logits=once or each_step"):
-        plan("table=4", "cluster.teacher_logits=twice")
-
-
 def test_seeds_vary_results_and_neither_teachers_nor_upstream(paper: Plan) -> None:
     assert paper.seeds == [42, 3407, 54321]
     one = paper.cells["t4/sst2/bert_base/obert/90"]
@@ -352,7 +347,6 @@ def test_every_worker_has_the_resources_of_a_stage_and_they_share_its_time() -> 
         (["seeds=[42,7,42]"], "Use seeds=[42,7]."),
         (["preset.seeds=[42,42]"], "Use preset.seeds=[42]."),
         (["preset.seeds=[]"], "preset.seeds=[42]"),
-        (["table=1", "cluster.workers_per_stage=0"], "whole number of workers"),
         (["table=1", "cluster=inline", "cluster.workers_per_stage=2"], "Use cluster=local"),
         (
             ["table=1", "cluster.workers_per_stage=2", "cluster.gpus_per_stage=0.5"],

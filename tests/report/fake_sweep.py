@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from obert_sweeps.catalogue.cell import Cell
+from obert_sweeps.catalogue.cell import Cell, primary_metric
 from obert_sweeps.catalogue.tables import document_cells
 from obert_sweeps.schema import Stage
 
@@ -22,6 +22,10 @@ class FakeCellPlan:
     assumed: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)
     comparison: str | None = None
+
+    @property
+    def metric(self) -> str:
+        return primary_metric(self.cell.task, self.knobs.get("task"))
 
 
 @dataclass

@@ -199,6 +199,27 @@ def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:
     assert state is not None and state.stale is True
 
 
+@pytest.mark.parametrize("says, stale", [(PermissionError, None), (ProcessLookupError, True)])
+def test_a_holder_whom_the_system_hides_is_judged_by_watching(
+    says: type[OSError], stale: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/proc mounted with hidepid: another user's process has no file there, and may live."""
+
+    def kill(pid: int, signum: int) -> None:
+        assert (pid, signum) == (7, 0)
+        raise says
+
+    monkeypatch.setattr(leases, "process_start", lambda pid: None)
+    monkeypatch.setattr(leases.os, "kill", kill)
+    foreign(tmp_path, machine=leases.machine(), pid=7, process_start=5)
+    watch = LeaseWatch(30)
+    state = watch.state(FolderPlace(tmp_path))
+    assert state is not None and state.stale is stale
+    foreign(tmp_path, machine=leases.machine(), pid=7, process_start=5, counter=1)
+    state = watch.state(FolderPlace(tmp_path))
+    assert state is not None and state.stale is (stale is not None)
+
+
 def test_an_old_look_does_not_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A taker that slept between judging lease 1 stale and creating lease 2."""
     foreign(tmp_path)

@@ -119,6 +119,13 @@ def test_micro_batches_are_the_batch_cut_and_trimmed(head: str) -> None:
     assert list(micro_batches(batch, None)) == [batch]
 
 
+@pytest.mark.parametrize("rows", [0, -4])
+def test_a_batch_is_not_cut_into_nothing(rows: int) -> None:
+    """A step without parts would leave the model as it was, and count as training."""
+    with pytest.raises(ValueError, match="into parts of"):
+        list(micro_batches(batches_of(Toy(rows=11), 11)(0), rows))
+
+
 def test_shares_weigh_parts_by_what_they_hold() -> None:
     assert shares([1, 3, 0]) == [0.25, 0.75, 0.0]
     assert shares([0, 0]) == [0.0, 0.0]

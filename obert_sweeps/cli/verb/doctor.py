@@ -53,6 +53,7 @@ def show(document: Mapping[str, Any]) -> None:
 
 
 def check(what: str, ok: bool, found: str, mend: str = "") -> dict[str, Any]:
+    """A row of the answer: what was looked at, whether it will do, and the mend if not."""
     return {"what": what, "ok": ok, "found": found, "mend": "" if ok else mend}
 
 
@@ -101,6 +102,7 @@ def engines() -> list[dict[str, Any]]:
 
 
 def machine() -> list[dict[str, Any]]:
+    """The cores that this process may use, and the memory of the whole machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [
@@ -110,7 +112,11 @@ def machine() -> list[dict[str, Any]]:
 
 
 def store(root: str) -> dict[str, Any]:
-    there = Store(root)
+    """Whether results can be written there, and those that are there read."""
+    try:
+        there = Store(root)
+    except RequestError as error:  # no place that there is a back end for
+        return check("store", False, root, str(error))
     try:
         there.check_writable("doctor")
         for stage in there.ids():
@@ -144,6 +150,7 @@ def inputs(loaded: Loaded) -> dict[str, Any]:
 
 
 def wandb_key(loaded: Loaded) -> dict[str, Any]:
+    """Whether uploads have a key, where the request asks for any."""
     mode = (loaded.request.tracker or {}).get("mode")
     if mode != "online":
         return check("W&B", True, f"{mode or 'no tracking'}: no key needed")

@@ -30,24 +30,27 @@ def main(loaded: Loaded) -> int:
     freed, faults = 0, 0
     for item in items if loaded.request.confirm else []:
         try:
-            free(item, store)
-            freed += item.bytes
+            if free(item, store):
+                freed += item.bytes
+            else:
+                notice(f"{item.stage} {item.what} is kept: somebody runs the stage by now")
         except OSError as error:
             faults += 1
             notice(f"{item.stage} {item.what} could not be removed: {error}")
-    there = store.ids()
+    there, running = store.ids(), held(store)
     known = sum(stage in plan.stages for stage in there)
-    others = [] if known else other_cells(plan, store)[:1]
+    others = [] if known else other_cells(plan, store)
     document = {
         "store": store.address,
         "needed_by": f"{counted(len(plan.selected()), 'cell')}, preset {plan.preset}, "
         f"seeds {plan.seeds}",
         "stages": len(there),
         "stages_of_request": known,
-        "another_request": request_of(others[0], store) if others else None,
+        "another_request": request_of(others[0], store, others) if others else None,
         "blocked": sum(bool(cell.blocked) for cell in plan.selected()),
         "items": [asdict(item) for item in items],
-        "held": held(store),
+        "held": running,
+        "others_run": bool(running.keys() - plan.stages.keys()),
         "bytes": sum(item.bytes for item in items),
         "freed": freed,
     }
@@ -84,6 +87,11 @@ def show(document: Mapping[str, Any], confirmed: bool) -> None:
         out.print(f"and {len(sizes)} more, {size(sum(sizes))}: {reason}")
     for stage, who in document["held"].items():
         out.print(f"{stage[:8]} is being run by {who}: it and the stages it needs are kept")
+    if document["others_run"]:
+        out.print(
+            "this is another request's, and what else that will run is not known: all models are "
+            "kept until it ends"
+        )
     if document["blocked"]:
         out.print(
             f"blocked: {counted(document['blocked'], 'cell')}, whose stages are not known; "

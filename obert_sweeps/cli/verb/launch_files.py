@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ...request.overrides import spelled
+from ...request.overrides import spelled, worded
 from ...request.read import Loaded
 from ...schema import RequestError, first_line
 from ...shipped import conf_dir, shipped
@@ -248,11 +248,7 @@ def _plain(what: str, value: str) -> str:
 
 
 def _hydra(value: Any) -> str:
-    if isinstance(value, str):
-        return spelled(value)
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    return spelled(value) if isinstance(value, str) else worded(value)
 
 
 def _yaml(text: str) -> str:

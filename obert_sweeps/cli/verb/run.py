@@ -57,7 +57,7 @@ def main(loaded: Loaded) -> int:
                     records.stage_ended(event.stage)
                     uploads.look()
 
-            run_plan(plan.wanted(), runtime_of(loaded), cluster, on_event, plan.first)
+            run_plan(pending, runtime_of(loaded), cluster, on_event, plan.first)
         code = conclude(loaded, plan, store)
         tracker.report(str(store.root / "report"), str(store.root))
         uploads.finish()

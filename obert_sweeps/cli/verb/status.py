@@ -40,8 +40,13 @@ def main(loaded: Loaded) -> int:
 def describe(plan: Plan, store: Store) -> dict[str, Any]:
     """What `format=json` prints: counts, bytes, seconds_left, and every stage and cell."""
     rows = {stage.id: row_of(stage, store) for stage in plan.wanted()}
-    wanted = needed(plan, rows, store)
+    pending = {stage.id for stage in to_run(plan.wanted(), store)}
+    # Of the others those have no result that are only for students who are done: see `to_run`.
+    wanted = [s for s in plan.wanted() if s.id in pending or rows[s.id]["state"] == "done"]
     stages = [rows[stage.id] for stage in wanted]
+    for row in stages:
+        if row["state"] == "done" and row["id"] in pending:
+            row["remark"] = "its model is gone, and made again for a stage to come"
     failed = {s["id"]: s for s in stages if s["state"] == "failed"}
     for stage, row in zip(wanted, stages, strict=True):
         broken = [p for p in stage.parents.values() if p in failed]
@@ -72,16 +77,6 @@ def describe(plan: Plan, store: Store) -> dict[str, Any]:
     }
 
 
-def needed(plan: Plan, rows: dict[str, dict[str, Any]], store: Store) -> list[Stage]:
-    """The selected cells' stages but those that will not be run, though they have no result.
-
-    What a teacher says is not asked for where its students are done, nor for those that asked it
-    themselves at each step.
-    """
-    pending = {stage.id for stage in to_run(plan.wanted(), store)}
-    return [s for s in plan.wanted() if s.id in pending or rows[s.id]["state"] == "done"]
-
-
 def others(plan: Plan, store: Store) -> dict[str, Any]:
     """What the store holds of other requests: stages, and the recorded own cells."""
     stages = []
@@ -96,7 +91,7 @@ def others(plan: Plan, store: Store) -> dict[str, Any]:
             "seed": record["seed"],
             "measured": record["measured"],
             "stage": record["stages"][-1],
-            "request": request_of(record, store),
+            "request": request_of(record, store, own),
         }
         for record in own
     ]
@@ -104,6 +99,7 @@ def others(plan: Plan, store: Store) -> dict[str, Any]:
 
 
 def row_of(stage: Stage, store: Store) -> dict[str, Any]:
+    """How a planned stage stands, what it was expected to take and, while it runs, has left."""
     kind = stage.tags.get("role", "")
     planned = float(stage.cost.get("seconds", 0.0))
     row: dict[str, Any] = {"id": stage.id, "name": stage.name, "kind": kind}
@@ -126,7 +122,7 @@ def work_left(stages: list[dict[str, Any]]) -> float | None:
     left = 0.0
     for row in stages:
         told = row.get("seconds_left")
-        if row["state"] in ("running", "waiting"):
+        if row["state"] in ("running", "waiting") or "remark" in row:
             left += pace * row["planned_seconds"] if told is None else told
     return left
 

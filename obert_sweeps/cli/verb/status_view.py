@@ -41,11 +41,7 @@ def show(document: Mapping[str, Any], out: Console | None = None) -> None:
     for row in stages:
         if row["state"] == "failed":
             out.print(Text(f"failed   {row['name']}: {row['reason']}  (log: {row['log']})", "red"))
-    blocked = [
-        (c.get("reason", "a stage it needs failed"), c["id"])
-        for c in document["cells"]
-        if c["state"] == "blocked"
-    ]
+    blocked = [(c["reason"], c["id"]) for c in document["cells"] if c["state"] == "blocked"]
     for reason, cells in by_reason(blocked).items():
         more = f" and {len(cells) - NAMED} more" if len(cells) > NAMED else ""
         out.print(Text(f"blocked  {', '.join(cells[:NAMED])}{more}: {reason}", "yellow"))
@@ -152,7 +148,8 @@ def detail(row: Mapping[str, Any]) -> str:
     """What a stage came to, why it did not, or how far it is."""
     if row["state"] == "done":
         text = numbers(row["metrics"])
-        return text if row["status"] == "done" else f"{row['status']} {text}"
+        text = text if row["status"] == "done" else f"{row['status']} {text}"
+        return f"{text}; {row['remark']}" if "remark" in row else text
     if row["state"] in ("failed", "blocked"):
         return str(row["reason"])
     progress = row.get("progress") or {}

@@ -25,9 +25,9 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
     These are of the same task and model and share a stage with it: the model they start from. A
     row has all recorded seeds: id, settings (what not all the others were run with), method,
     sparsity (as asked for), measured_sparsity (None where no result says it), pattern, seeds,
-    measured (means), sd, recovery (share of its dense model, see `_recovery`), selected (it is of
-    this request), stage (of its last seed), last_stages (of all its seeds). Ordered by task,
-    sparsity and score, best first.
+    metric (that it is ordered by), measured (means), sd, recovery (share of its dense model, see
+    `_recovery`), selected (it is of this request), stage (of its last seed), last_stages (of all
+    its seeds). Ordered by task, sparsity and score, best first.
     """
     chosen = [cell for cell in plan.cells.values() if cell.selected]
     selected = {final for cell in chosen for final in cell.finals.values()}
@@ -85,13 +85,18 @@ def _made_of(record: Record, store: StoreView) -> list[dict[str, Any]]:
     return [stage for i in record["stages"] if (stage := store.stage(i)) is not None]
 
 
+def _metric(record: Record, store: StoreView) -> str:
+    last = store.stage(record["stages"][-1]) or {}
+    return primary_metric(record["task"], last.get("recipe", {}).get("task"))
+
+
 def _recovery(group: Group, records: Iterable[Record], store: StoreView) -> float | None:
     """Mean score over that of the dense models which the group's models are made from.
 
     Of cells of the document that none has gone into, it is the one of the same seed in their row.
     Seeds without one are left out; None where all are.
     """
-    metric = primary_metric(next(iter(group.values()))["task"])
+    metric = _metric(next(iter(group.values())), store)
     scores, dense = [], []
     for record in group.values():
         score, of_dense = record["measured"].get(metric), _dense_score(record, records, store)
@@ -102,7 +107,7 @@ def _recovery(group: Group, records: Iterable[Record], store: StoreView) -> floa
 
 
 def _dense_score(record: Record, records: Iterable[Record], store: StoreView) -> float | None:
-    metric, made_of = primary_metric(record["task"]), _made_of(record, store)
+    metric, made_of = _metric(record, store), _made_of(record, store)
     chain = [s["id"] for s in made_of if is_dense_model(s["tags"], s["recipe"], record["task"])]
     if chain:
         measured = (store.result(chain[-1]) or {}).get("metrics") or {}
@@ -134,6 +139,7 @@ def _row(
         "pattern": key[1],
         "measured_sparsity": mean_of_known(map(measured_sparsity, results))[0],
         "seeds": sorted(record["seed"] for record in records),
+        "metric": _metric(last, store),
         "measured": measured,
         "sd": {metric: deviation(found) for metric, found in values.items()},
         "recovery": recovery,
@@ -150,4 +156,4 @@ def _level(row: Mapping[str, Any]) -> float:
 
 
 def _score(row: Mapping[str, Any]) -> float:
-    return float(row["measured"].get(primary_metric(row["task"]), float("-inf")))
+    return float(row["measured"].get(row["metric"], float("-inf")))

@@ -38,14 +38,15 @@ def one_shot_curves(store: StagesView) -> dict[Curve, dict[Setting, Points]]:
             continue
         recipe, start = stage["recipe"], stage["parents"].get("start")
         task = recipe["task"]["name"]
-        score = _score(stage_id, task, store)
+        score = _score(stage_id, recipe["task"], store)
         if start is None or score is None:
             continue
         curve = (task, recipe["model"]["name"], recipe["sparsity"]["pattern"], start)
         found.setdefault(curve, []).append({**stage, "score": score})
     return {
         curve: {
-            line: _dense_point(curve, store) | points for line, points in _lines(stages).items()
+            line: _dense_point(curve, stages[0], store) | points
+            for line, points in _lines(stages).items()
         }
         for curve, stages in found.items()
     }
@@ -88,11 +89,13 @@ def _prunes_at_once(recipe: Mapping[str, Any]) -> bool:
     return level > 0 and training.get("epochs") == 0 and training.get("pruning") is not None
 
 
-def _score(stage_id: str, task: str, store: StoreView) -> float | None:
-    score = ((store.result(stage_id) or {}).get("metrics") or {}).get(primary_metric(task))
+def _score(stage_id: str, task: Mapping[str, Any], store: StoreView) -> float | None:
+    """`task`: its leaf, by which a task of one's own says what its scores are."""
+    metric = primary_metric(task["name"], task)
+    score = ((store.result(stage_id) or {}).get("metrics") or {}).get(metric)
     return None if score is None else float(score)
 
 
-def _dense_point(curve: Curve, store: StoreView) -> Points:
-    score = _score(curve[3], curve[0], store)
+def _dense_point(curve: Curve, pruned: Mapping[str, Any], store: StoreView) -> Points:
+    score = _score(curve[3], pruned["recipe"]["task"], store)
     return {} if score is None else {0.0: score}

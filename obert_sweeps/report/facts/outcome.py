@@ -8,7 +8,6 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
-from ...catalogue.cell import Cell, primary_metric
 from .lineage import ancestors, is_dense_model
 from .means import mean_of_known
 from .views import CellView, PlanView, StoreView
@@ -55,7 +54,7 @@ def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
     """Read a cell's final stages; a seed without a result has failed if any of its stages has."""
     outcome = CellOutcome()
     for seed, final in cell.finals.items():
-        if not cell.cell.table and (score := _dense_score(cell.cell, final, plan, store)):
+        if not cell.cell.table and (score := _dense_score(cell, final, plan, store)):
             outcome.dense[seed] = score
         result = store.result(final)
         if result is None:
@@ -73,11 +72,11 @@ def outcome_of(cell: CellView, plan: PlanView, store: StoreView) -> CellOutcome:
     return outcome
 
 
-def _dense_score(cell: Cell, final: str, plan: PlanView, store: StoreView) -> float | None:
+def _dense_score(cell: CellView, final: str, plan: PlanView, store: StoreView) -> float | None:
     made_of = [plan.stages[i] for i in ancestors(final, plan.stages) if i in plan.stages]
-    dense = [s.id for s in made_of if is_dense_model(s.tags, s.recipe, cell.task)]
+    dense = [s.id for s in made_of if is_dense_model(s.tags, s.recipe, cell.cell.task)]
     result = store.result(dense[-1]) if dense else None
-    return finite((result or {}).get("metrics")).get(primary_metric(cell.task))
+    return finite((result or {}).get("metrics")).get(cell.metric)
 
 
 def measured_sparsity(result: Mapping[str, Any]) -> float | None:

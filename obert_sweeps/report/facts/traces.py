@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...catalogue.cell import primary_metric
 from ...schema import Stage
 from .lineage import own_stages
 from .one_shot import Curve, Points, Setting, one_shot_curves
-from .views import Folder, PlanView, StagesView
+from .views import CellView, Folder, PlanView, StagesView
 
 POINTS = 150  # of a curve; a paper-scale stage has thousands of records
 
@@ -51,7 +50,7 @@ def read_traces(plan: PlanView, store: StagesView) -> Traces:
         if final is None:
             continue
         name = cell.cell.id
-        found.curves[name] = _curves(own_stages(cell, final, plan), cell.cell.task, store)
+        found.curves[name] = _curves(own_stages(cell, final, plan), cell, store)
         found.layers[name] = ((store.result(final) or {}).get("sparsity") or {}).get("layers") or {}
     for stage_id in dict.fromkeys(i for cell in selected for i in cell.stages):
         if stage_id in plan.stages and (span := _span(plan.stages[stage_id], store)) is not None:
@@ -59,14 +58,14 @@ def read_traces(plan: PlanView, store: StagesView) -> Traces:
     return found
 
 
-def _curves(own: Sequence[Stage], task: str, store: StagesView) -> dict[str, Line]:
+def _curves(own: Sequence[Stage], cell: CellView, store: StagesView) -> dict[str, Line]:
     """Of the stages on the cell's task, one after the other."""
     lines: dict[str, Line] = {"score": [], "loss": []}
-    metric, before = primary_metric(task), 0.0
-    for stage in (stage for stage in own if stage.tags.get("task") == task):
+    before = 0.0
+    for stage in (stage for stage in own if stage.tags.get("task") == cell.cell.task):
         for record in records(store.folder(stage.id)):
             x = before + float(record.get("epoch", 0.0))
-            score, loss = (record.get("metrics") or {}).get(metric), record.get("loss")
+            score, loss = (record.get("metrics") or {}).get(cell.metric), record.get("loss")
             if score is not None:
                 lines["score"].append((x, score))
             if loss is not None:

@@ -26,6 +26,10 @@ class CellView(Protocol):
     before it, by role; `not_taken` what its authors set for the task and no recipe here does."""
     comparison: str | None  # what was made equal for all methods; None: as published
 
+    @property
+    def metric(self) -> str:
+        """What its recovery, rank and curves are taken on."""
+
 
 class PlanView(Protocol):
     """The cells of a request and the stages they are made of."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from ...catalogue.cell import Cell, metric_named, primary_metric
+from ...catalogue.cell import Cell, metric_named
 from ...catalogue.seeds import published_deviation
 from ...catalogue.tables import cell_named
 from ..facts.lineage import of_own_seeds
@@ -52,6 +52,7 @@ def _entry(
         "id": cell.id,
         "verdict": verdict,
         "label": _label(verdict, plan),
+        "metric": plan.metric,
         "measured": shown,
         "sd": {m: deviation(list(outcome.of(m).values())) for m in shown},
         "interval": {m: mean_interval(list(outcome.of(m).values())) for m in shown},
@@ -122,7 +123,7 @@ def _recovery(
     own has its dense model among its stages, if any.
     """
     cell, outcome = plan.cell, outcomes[plan.cell.id]
-    metric = primary_metric(cell.task)
+    metric = plan.metric
     values, dense = outcome.of(metric), dict[int, float]()
     baseline = cell.baseline or cell.id
     if cell.table == 0:

@@ -29,9 +29,7 @@ def measured_ranks(plans: Mapping[str, CellView], outcomes: Mapping[str, CellOut
     return _ranks(
         (
             plan.cell,
-            None
-            if outcomes[name].diverged
-            else outcomes[name].mean(primary_metric(plan.cell.task)),
+            None if outcomes[name].diverged else outcomes[name].mean(plan.metric),
         )
         for name, plan in plans.items()
         if outcomes[name].finished

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...catalogue.cell import primary_metric
 from ...catalogue.layouts import Layout, Slot
 from ...catalogue.tables import cell_named
 from .. import words
@@ -60,7 +59,7 @@ def _slot(slot: Slot, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
             "final": finals[0] if finals else None,
         }
         pruned = entry["method"] != "dense" and entry["seeds"]
-        if pruned and primary_metric(entry["task"]) in slot.metrics:
+        if pruned and entry["metric"] in slot.metrics:
             found["recovery"] = words.cells.recovery(entry)
             found["rank"] = words.cells.rank(entry) if entry["stand_in"] else ""
     return found

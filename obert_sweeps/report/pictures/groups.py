@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ...catalogue.cell import METHODS, metric_named, primary_metric, task_label
+from ...catalogue.cell import METHODS, metric_named, task_label
 from ..judgement.cells import CellEntry
 
 Groups = Mapping[str, Sequence[CellEntry]]
@@ -24,7 +24,7 @@ def value(entry: CellEntry, of: str = "measured") -> float | None:
     """The primary metric; None where it was not measured, printed or is of a diverged model."""
     if of == "measured" and entry["diverged"] == entry["seeds"]:
         return None
-    found: float | None = entry[of].get(primary_metric(entry["task"]))
+    found: float | None = entry[of].get(entry["metric"])
     return found
 
 
@@ -36,7 +36,7 @@ def methods(entries: Iterable[CellEntry]) -> list[str]:
 
 def title(group: str, entries: Sequence[CellEntry]) -> str:
     """The group with its primary metric."""
-    return f"{group}: {metric_named(primary_metric(entries[0]['task'])).label}"
+    return f"{group}: {metric_named(entries[0]['metric']).label}"
 
 
 def short(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -57,7 +58,8 @@ def test_two_requests_have_a_record_each_and_gc_keeps_both(store: Store) -> None
     assert len(finals) == 2
     assert finals.isdisjoint(item.stage for item in find(whole, store))  # gc keeps both
     (other,) = other_cells(whole, store)
-    assert request_of(other, store).endswith(f"cells={CELL} preset=demo budget.max_eval_rows=9")
+    words = f"cells={CELL} preset=demo budget.max_eval_rows=9 'seeds=[42]'"
+    assert request_of(other, store).endswith(words)
 
 
 def test_a_last_stage_that_was_run_again_is_recorded_as_it_came_out(store: Store) -> None:
@@ -76,7 +78,27 @@ def test_what_was_said_of_a_changed_cell_can_be_typed(store: Store) -> None:
     finish(changed, store, accuracy=90.0)
     caught_up(changed, store)
     (record,) = store.cells()
-    words = request_of(record, store).split()
-    assert words[1:] == [f"cells={CELL}", "preset=paper", "method=obert", "method.damp=0.1"]
-    again = make_plan(read([*words[1:], "seeds=1"]))
-    assert again.cells[CELL].finals == changed.cells[CELL].finals
+    words = shlex.split(request_of(record, store))
+    said = [f"cells={CELL}", "preset=paper", "method=obert", "method.damp=0.1", "seeds=[42]"]
+    assert words[1:] == said
+    assert make_plan(read(said)).cells[CELL].finals == changed.cells[CELL].finals
+
+
+@pytest.mark.parametrize(
+    "own", [[], ["table=0", "task=sst2", "model=bert_base", "method=dense"]], ids=["t5", "t0"]
+)
+def test_what_selects_a_cell_has_the_seeds_that_it_was_run_with(
+    own: list[str], store: Store
+) -> None:
+    """Without them the demo's one seed would be planned, which is not in the store at all."""
+    asked = own or [f"cells={CELL}"]
+    made = make_plan(read([*asked, "seeds=[7,3]"]))
+    finish(made, store, accuracy=90.0)
+    caught_up(made, store)
+    others = other_cells(plan(), store)
+    assert len(others) == 2
+    words = shlex.split(request_of(others[0], store, others))
+    assert words[-1] == "seeds=[3,7]"
+    (again,) = make_plan(read(words[1:])).selected()
+    (before,) = made.selected()
+    assert again.finals == before.finals

@@ -104,6 +104,20 @@ def test_what_a_teacher_would_have_said_to_finished_students_is_not_waited_for(s
     assert student["state"] == "done" and "waiting" not in screen(document)
 
 
+def test_a_finished_stage_whose_model_is_made_again_is_told_with_the_work_it_is(store):
+    stages = [stage("dense"), stage("old", ["dense"]), stage("new", ["dense"])]
+    for name in ("dense", "old"):
+        finish(store, name, 20.0)
+        with store.folder(name).new_folder("model") as part:
+            (part / "weights").write_bytes(b"w")
+        store.folder(name).free_folder("model")
+    document = describe(plan_of(stages), store)
+    assert document["counts"] == {"done": 2, "waiting": 1}
+    assert document["seconds_left"] == 20 + 20  # dense once more, and new
+    told = {line.split()[0]: line for line in screen(document).splitlines() if "f1 88.50" in line}
+    assert "made again" in told["dense"] and "made again" not in told["old"]
+
+
 def test_before_anything_is_finished_no_time_is_promised(store):
     document = describe(plan_of([stage("dense")]), store)
     assert document["seconds_left"] is None and "left" not in summary(document)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from obert_sweeps.schema import RequestError
 from obert_sweeps.store import Store
 from obert_sweeps.tracker import wandb_tracker
 from obert_sweeps.tracker.base import Rebuilder
+from obert_sweeps.tracker.rebuild import rebuild
 
 
 class Remembering(Rebuilder):
@@ -73,6 +75,22 @@ def test_it_tells_the_rebuilder_all_that_the_store_holds(
     assert (answer["written"], answer["there"], answer["reason"]) == (4, 0, None)
     assert sync.main(read([f"store={store.root}"])) == 0
     assert "0 runs written, 4 up to date" in capsys.readouterr().out
+
+
+def test_a_stage_that_was_begun_meanwhile_is_its_holder_s(store: Store) -> None:
+    """It is not told as interrupted: uploads of the runs before it may take hours."""
+    with ExitStack() as stack:
+
+        class Slow(Remembering):
+            def stage(self, stage: Any, records: Any, result: Any) -> bool:
+                if not self.seen:
+                    stack.enter_context(store.folder("c").lease("somebody"))
+                return super().stage(stage, records, result)
+
+        rebuilder = Slow()
+        found = rebuild(store, lambda: rebuilder, print)
+    assert rebuilder.seen == ["a done 1", "b failed 1", "t5/x"]
+    assert (found.written, found.running, found.there) == (3, 1, 0)
 
 
 def test_what_is_not_written_is_an_exit_code_and_a_reason(
