@@ -145,8 +145,9 @@ def plot(dense: list[float], series: Series, of: str, file: Path) -> None:
             label=name,
         )
     axes.set_xlabel("sparsity of the encoder's linear layers, per cent (unstructured)")
-    seeds = f"; mean and standard deviation of {len(dense)} seeds" if len(dense) > 1 else ""
-    axes.set_ylabel(f"{of}, per cent{seeds}")
+    axes.set_ylabel(f"{of}, per cent")
+    if len(dense) > 1:
+        axes.set_title(f"mean and standard deviation of {len(dense)} seeds", fontsize=10)
     axes.legend(fontsize=8)
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else {})
 
