@@ -204,6 +204,15 @@ def test_the_screen_shows_cells_claims_and_cpu_seconds(report):
     assert "1 blocked" in text
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_narrow_screen_keeps_cell_ids_whole(report, width):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    for part in terminal(report):
+        console.print(part)
+    first = {line.split()[0] for line in console.export_text().splitlines() if line.strip()}
+    assert {entry["id"] for entry in report["cells"]} <= first
+
+
 def test_the_screen_says_what_a_number_lacks():
     """One of three seeds, or a model that says the same of all rows: the number looks whole."""
     fake, name = sweep(stand_in=True), "t5/mrpc/bert_base/obert/90"
