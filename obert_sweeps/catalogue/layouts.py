@@ -8,6 +8,10 @@ from functools import cache
 from .cell import MODELS, TASK_METRICS, TASKS
 from .tables import SIZES, T4, T4_METHODS, T5, T5_METHODS, glue_cell
 
+DOCUMENT = (
+    "The Optimal BERT Surgeon (Kurtic et al., EMNLP 2022, arXiv 2203.07259), supplementary tables"
+)
+
 
 @dataclass(frozen=True)
 class Slot:

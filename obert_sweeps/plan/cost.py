@@ -62,7 +62,7 @@ def estimate(
     gpu: bool,
     workers: int = 1,
 ) -> dict[str, float]:
-    """Expected flops, seconds and bytes on disk of a stage."""
+    """Expected flops, seconds and bytes on disk of a stage; and the weights of its model."""
     if not is_training(recipe):
         return deployment(recipe, rows, config, gpu)
     training, task = recipe["training"], recipe["task"]
@@ -78,14 +78,16 @@ def estimate(
     flops += 2 * weights * tokens * evaluated * evaluations
     flops += 6 * weights * tokens * fisher_rows(recipe)
     rate = GPU_FLOPS[training["precision"]]
-    return _expected(flops, 4.0 * total_weights(config), rate, gpu, workers)
+    size = total_weights(config)
+    return _expected(flops, size, 4.0 * size, rate, gpu, workers)
 
 
 def _expected(
-    flops: float, disk_bytes: float, rate: float, gpu: bool, workers: int
+    flops: float, weights: float, disk_bytes: float, rate: float, gpu: bool, workers: int
 ) -> dict[str, float]:
     return {
         "flops": flops,
+        "weights": weights,
         "seconds": START_SECONDS + flops / (rate if gpu else CPU_FLOPS) / workers,
         "gpu_hours": flops / rate / 3600,
         "disk_bytes": disk_bytes,
@@ -109,6 +111,7 @@ def deployment(
         flops = 2.0 * weights * passes * len(plan["engines"])
     return {
         "flops": flops,
+        "weights": total_weights(config),
         "seconds": EXPORT_SECONDS + flops / (rate if gpu and on_gpu else CPU_FLOPS),
         "gpu_hours": flops / rate / 3600 if on_gpu else 0.0,
         "disk_bytes": 0.0 if flops else 4.0 * total_weights(config),
@@ -122,27 +125,31 @@ def estimate_logits(
     gpu: bool,
     workers: int = 1,
 ) -> dict[str, float]:
-    """Expected flops, seconds and bytes on disk of saying a teacher's logits once."""
+    """Like `estimate`, of saying a teacher's logits once."""
     task = recipe["task"]
     tokens = tokens_of(task)
     asked = capped(rows.get("train", 0), recipe["logits"]["max_train_rows"])
     flops = 2 * encoder_weights(config) * tokens * asked
     a_row = task.get("num_labels") or 2 * tokens  # of spans: where each may begin and end
     rate = GPU_FLOPS[recipe["logits"]["precision"]]
-    return _expected(flops, 4.0 * a_row * asked, rate, gpu, workers)
+    size = total_weights(config)
+    return _expected(flops, size, 4.0 * a_row * asked, rate, gpu, workers)
+
+
+Like = tuple[bool, str, str, float, str]  # on a GPU, kind, model, its weights, task
 
 
 @dataclass
 class Measured:
     """Operations a second and worker that finished stages came to, evaluation and all included.
 
-    By whether they ran on a GPU, their kind, model and task. The operations are those that
-    `estimate` expects, so that where it errs for a task, it errs alike for what was measured and
-    what is to come.
+    By whether they ran on a GPU, their kind, model, its size and task. The operations are those
+    that `estimate` expects, so that where it errs for a task, it errs alike for what was measured
+    and what is to come.
     """
 
-    flops: dict[tuple[bool, str, str, str], float] = field(default_factory=dict)
-    seconds: dict[tuple[bool, str, str, str], float] = field(default_factory=dict)
+    flops: dict[Like, float] = field(default_factory=dict)
+    seconds: dict[Like, float] = field(default_factory=dict)
     stages: int = 0
 
     def add(self, stage: Stage, result: dict[str, Any]) -> None:
@@ -153,7 +160,7 @@ class Measured:
             return
         environment = result.get("environment") or {}
         gpu = str(environment.get("device", "cpu")).startswith("cuda")
-        key = (gpu, *_likes(stage))
+        key = _like(stage, gpu)
         self.flops[key] = self.flops.get(key, 0.0) + flops
         workers = environment.get("workers", 1)
         self.seconds[key] = self.seconds.get(key, 0.0) + seconds * workers
@@ -161,8 +168,8 @@ class Measured:
 
     def seconds_of(self, stage: Stage) -> float | None:
         """Of a stage to come, by the nearest that were measured: its task and model, its model."""
-        own = (stage.resources.get("gpu", 0) > 0, *_likes(stage))
-        of_model = [key for key in self.flops if key[:3] == own[:3]]
+        own = _like(stage, stage.resources.get("gpu", 0) > 0)
+        of_model = [key for key in self.flops if key[:-1] == own[:-1]]
         of_task = [key for key in of_model if key == own]
         near = of_task or of_model
         if not near:
@@ -180,9 +187,13 @@ def seconds_left(stage: Stage, record: dict[str, Any] | None) -> float | None:
     return float((record["steps"] - record["step"]) * batch / rate)
 
 
-def _likes(stage: Stage) -> tuple[str, str, str]:
-    tags = stage.tags
-    return str(stage.recipe.get("kind")), tags.get("model", ""), tags.get("task", "")
+def _like(stage: Stage, gpu: bool) -> Like:
+    """Presets give one name to models of different sizes, whose rates differ severalfold."""
+    cost, tags = stage.cost, stage.tags
+    # Stages recorded without their weights: a trained one's file tells them.
+    weights = cost.get("weights", cost.get("disk_bytes", 0.0) / 4)
+    kind = str(stage.recipe.get("kind"))
+    return gpu, kind, tags.get("model", ""), weights, tags.get("task", "")
 
 
 def tokens_of(task: dict[str, Any]) -> float:

@@ -11,6 +11,7 @@ from .facts.effort import effort
 from .facts.environment import environment
 from .facts.inference import inference
 from .facts.neighbours import neighbours
+from .facts.origin import origin
 from .facts.outcome import outcome_of
 from .facts.views import Once, PlanView, StoreView
 from .judgement.audit import audit
@@ -27,8 +28,8 @@ def build(
 
     Recoveries, ranks and claims also use cells of the plan that are not selected, where the store
     has them. `records` are the store's cells, those of other requests among them. Keys: request
-    (what was said of all cells, such as the preset), cells, claims, inference, audit, cost,
-    environment, neighbours (of cells of one's own).
+    (what was said of all cells, such as the preset), origin, cells, claims, inference, audit,
+    cost, environment, neighbours (of cells of one's own).
     """
     once = Once(store)
     outcomes = {name: outcome_of(cell, plan, once) for name, cell in plan.cells.items()}
@@ -41,6 +42,7 @@ def build(
         entry["effort"] = effort(plan.cells[entry["id"]], plan, once)
     return {
         "request": list(plan.said),
+        "origin": origin(stages, once),
         "cells": entries,
         "claims": claim_entries(claims(), plan.cells, outcomes, audited, entries),
         "inference": inference(selected, plan.stages, once),

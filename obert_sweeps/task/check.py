@@ -1,4 +1,4 @@
-"""Whether local data can serve a task, from parquet metadata and labels: for the planner.
+"""Whether local data can serve a task, from parquet metadata, labels and null texts.
 
 Imports neither torch nor transformers nor datasets.
 """
@@ -31,6 +31,7 @@ def check_folder(task: dict[str, Any]) -> dict[str, int]:
     rows = {split: _rows(name, folder / f"{split}.parquet", columns) for split in splits}
     if task.get("_target_") == GLUE:  # a class of one's own reads labels in its own way
         for split in splits:
+            _check_texts(name, folder / f"{split}.parquet", list(task["text_columns"]))
             _check_labels(name, folder / f"{split}.parquet", task["num_labels"])
     return rows
 
@@ -102,6 +103,35 @@ def _rows(name: str, file: Path, columns: list[str]) -> int:
             "data_root=DIR for another copy."
         )
     return int(rows)
+
+
+def _check_texts(name: str, file: Path, columns: list[str]) -> None:
+    """RequestError naming the first row that lacks a text; columns without nulls are not read."""
+    import pyarrow.parquet as pq
+
+    for column in columns:
+        if not _may_lack(file, column):
+            continue
+        texts = pq.read_table(file, columns=[column]).column(column)
+        if texts.null_count:
+            row = texts.is_null().index(True).as_py()
+            raise RequestError(
+                f"{file}: row {row} has no text in column {column}, which task {name} reads."
+                " Mend or drop the row, or use data_root=DIR for another copy."
+            )
+
+
+def _may_lack(file: Path, column: str) -> bool:
+    """Whether the file's own counts leave it open that a value of the column is null."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as parquet:
+        facts, place = parquet.metadata, parquet.schema_arrow.names.index(column)
+        if facts.num_columns != len(parquet.schema_arrow.names):
+            return True  # a nested column has several places, so names do not tell them
+        groups = (facts.row_group(k).column(place) for k in range(facts.num_row_groups))
+        counts = [g.statistics and g.statistics.null_count for g in groups]
+    return any(count is None or count > 0 for count in counts)
 
 
 def _check_labels(name: str, file: Path, num_labels: int) -> None:

@@ -116,7 +116,7 @@ def test_logits_are_one_pass_over_the_rows_asked_for() -> None:
 
 def test_exports_write_a_file_and_benchmarks_time_every_engine() -> None:
     export = estimate({"kind": "export", "task": TOY}, ROWS, CONFIG, False, True)
-    nothing = {"flops": 0.0, "gpu_hours": 0.0}
+    nothing = {"flops": 0.0, "weights": FILE / 4, "gpu_hours": 0.0}
     assert export == nothing | {"seconds": EXPORT_SECONDS, "disk_bytes": FILE}
     measured = asdict(Benchmark([{}, {}, {}], shapes=[[2, 8], [1, 8]], warmup=1, repeats=2))
     recipe = {"kind": "benchmark", "task": TOY, "benchmark": measured}
@@ -163,6 +163,27 @@ def test_a_stage_takes_what_those_of_its_task_and_model_took() -> None:
     assert measured.seconds_of(stage("mnli", 30.0)) == pytest.approx(START_SECONDS + 2.0)
     assert measured.seconds_of(stage("sst2", 40.0, model="bert_large")) is None
     assert measured.seconds_of(stage("sst2", 40.0, kind="benchmark")) is None
+
+
+def test_a_small_model_of_the_same_name_tells_nothing_of_a_large_one() -> None:
+    """The demo's bert_base is not the document's."""
+
+    def of(config: dict[str, Any], recipe: dict[str, Any] | None = None) -> Stage:
+        cost = estimate(recipe or training(), ROWS, config, False, gpu=False)
+        return replace(stage("sst2", 0.0), cost=cost)
+
+    tiny, large = of(CONFIG), of(CONFIG | {"hidden_size": 768, "intermediate_size": 3072})
+    measured = Measured()
+    measured.add(tiny, result(10.0))
+    assert measured.seconds_of(large) is None
+    assert measured.seconds_of(of(CONFIG)) == pytest.approx(START_SECONDS + 10.0)
+    logits = {"max_train_rows": 40, "precision": "fp32"}
+    asked = {"kind": "teacher_logits", "task": TOY, "logits": logits}
+    assert estimate_logits(asked, ROWS, CONFIG, gpu=False)["weights"] == FILE / 4
+    before = {k: v for k, v in tiny.cost.items() if k != "weights"}  # as it was recorded once
+    measured = Measured()
+    measured.add(replace(tiny, cost=before), result(10.0))
+    assert measured.seconds_of(tiny) is not None and measured.seconds_of(large) is None
 
 
 def test_gpus_and_workers_are_told_apart() -> None:

@@ -25,7 +25,7 @@ def test_a_store_that_holds_the_document_reproduces_it():
     fake = sweep()
     fake.finish_as_published(SMALL)
     report = build(fake, fake)
-    keys = "request cells claims inference audit cost environment neighbours".split()
+    keys = "request origin cells claims inference audit cost environment neighbours".split()
     assert list(report) == keys
     cells = by_id(report)
     assert len(cells) == 69

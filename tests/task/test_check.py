@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from task_cases import write
 
 from obert_sweeps.schema import RequestError
-from obert_sweeps.task.check import check_folder
+from obert_sweeps.task.check import GLUE, check_folder
 
 
 def recipe(folder: Path, **keys: Any) -> dict[str, Any]:
@@ -122,3 +124,18 @@ def test_whole_numbers_are_classes_however_they_are_written(tmp_path: Path) -> N
     write(tmp_path, "validation", sentence=["a"], label=[True])
     task = recipe(tmp_path, _target_="obert_sweeps.task.glue.Glue", num_labels=2)
     assert check_folder(task) == {"train": 2, "validation": 1}
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_the_first_row_without_a_text_is_named(tmp_path: Path, statistics: bool) -> None:
+    """Before anything starts, whether or not the file counts its nulls."""
+    task = recipe(tmp_path, _target_=GLUE, num_labels=2, text_columns=["a", "b"])
+    whole = {"a": ["x", "y"], "b": ["x", "y"], "label": [0, 1]}
+    for split, texts in (("train", ["x", None]), ("validation", ["x", "y"])):
+        table = pa.table({**whole, "b": pa.array(texts, pa.string())})
+        pq.write_table(table, tmp_path / f"{split}.parquet", write_statistics=statistics)
+    with pytest.raises(RequestError, match="row 1 has no text in column b") as caught:
+        check_folder(task)
+    assert str(tmp_path / "train.parquet") in str(caught.value)
+    pq.write_table(pa.table(whole), tmp_path / "train.parquet", write_statistics=statistics)
+    assert check_folder(task) == {"train": 2, "validation": 2}

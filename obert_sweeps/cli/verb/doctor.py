@@ -16,13 +16,16 @@ from typing import Any
 from rich.table import Table
 
 from ...amounts import counted, size
-from ...plan.dag import make_plan
+from ...plan.dag import Plan, make_plan
+from ...plan.to_run import to_run
 from ...request.read import Loaded
 from ...schema import RequestError
 from ...store import Store
 from ...store.place.base import cannot_write
 from ..answer import answer, console
+from ..caveats import MAKE_ROOM, no_room_for
 from ..child import ChildDied, ask
+from ..settings import store_of
 
 NEEDED = ("torch", "transformers", "datasets", "ray", "hydra-core", "wandb", "torchmetrics")
 INSTALL = "pip install -c constraints.txt -e ."
@@ -35,7 +38,7 @@ def main(loaded: Loaded) -> int:
         *engines(),
         *machine(),
         store(str(loaded.request.store)),
-        inputs(loaded),
+        *inputs(loaded),
         wandb_key(loaded),
         ray_sessions(),
     ]
@@ -136,17 +139,27 @@ def store(root: str) -> dict[str, Any]:
     )
 
 
-def inputs(loaded: Loaded) -> dict[str, Any]:
-    """Whether the data and checkpoints of the request are at hand."""
+def inputs(loaded: Loaded) -> list[dict[str, Any]]:
+    """Whether the request's data and checkpoints are at hand, and room for its results."""
     try:
         plan = make_plan(loaded)
     except RequestError as error:
-        return check("data and models", False, "not found", str(error))
+        return [check("data and models", False, "not found", str(error))]
     need = sum(s.cost["disk_bytes"] for s in plan.wanted())
     blocked = sorted({str(c.blocked) for c in plan.selected() if c.blocked})
     halted = sum(bool(c.blocked) for c in plan.selected())
     found = f"{counted(len(plan.selected()), 'cell')}, {halted} blocked, {size(need)} of results"
-    return check("data and models", not blocked, found, "; ".join(blocked))
+    return [check("data and models", not blocked, found, "; ".join(blocked)), *room(loaded, plan)]
+
+
+def room(loaded: Loaded, plan: Plan) -> list[dict[str, Any]]:
+    """A row where the results to come are larger than the store's disk has room for."""
+    try:
+        there = store_of(loaded)
+        missing = no_room_for(to_run(plan.wanted(), there), there)
+    except (RequestError, OSError):  # the store's own row says it
+        return []
+    return [] if missing is None else [check("room", False, missing, MAKE_ROOM)]
 
 
 def wandb_key(loaded: Loaded) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ...request.read import Loaded
 from ...schema import Stage, role_group
 from ...store import Store
 from ..answer import answer, by_reason, console
-from ..caveats import tell_of_changed_code
+from ..caveats import tell_of_changed_code, tell_of_room
 from ..check import check_stages, restates
 from ..settings import store_of
 
@@ -30,6 +30,7 @@ def main(loaded: Loaded) -> int:
         pending = [stage for stage in plan.wanted() if stage.id not in done]
         check_stages(pending, plan, list(loaded.request.allow_targets))
     tell_of_changed_code(plan, done, store)
+    tell_of_room((stage for stage in plan.wanted() if stage.id not in done), store)
     document = describe(plan, done, measured(store))
     answer(loaded, document, show)
     return 1 if any(c.blocked for c in plan.selected()) else 0

@@ -14,7 +14,7 @@ from ...sweep import Event, run_plan
 from ...sweep.progress import Progress
 from ...tracker.base import Tracker
 from ..answer import notice
-from ..caveats import tell_of_changed_code
+from ..caveats import tell_of_changed_code, tell_of_room
 from ..check import check_stages
 from ..settings import runtime_of, store_of
 from .report import conclude
@@ -31,6 +31,7 @@ def main(loaded: Loaded) -> int:
     pending = to_run(plan.wanted(), store)
     tracker = make(to_plain(loaded.request.tracker), loaded.request.allow_targets, Tracker)
     tell_of_changed_code(plan, {s.id for s in plan.wanted()} - {s.id for s in pending}, store)
+    tell_of_room(pending, store)
     if pending:
         check_stages(pending, plan, list(loaded.request.allow_targets))
     wanted = len(plan.wanted())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,8 +86,15 @@ class CellRecords:
             },
             "verdict": entry["verdict"],
         }
-        shown = f"{words.cells.measured(entry)}  (document {words.cells.published(entry)})"
-        return record, f"{cell.id}  {shown}  {entry['verdict']}"
+        return record, _line(entry)
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    """What is said of a cell: no document has a value for one of one's own."""
+    parts = [entry["id"], words.cells.measured(entry)]
+    if entry["table"]:
+        parts.append(f"(document {words.cells.published(entry)})")
+    return "  ".join([*parts, entry["label"]])
 
 
 def _key(cell: str, seed: int, final: str, settings: Iterable[str]) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from ...catalogue.tables import document_cells
 from .lineage import is_dense_model
 from .means import deviation, mean_of_known, means
 from .outcome import as_asked_for, finite, measured_sparsity
+from .versions import versions
 from .views import PlanView, StoreView
 
 Record = Mapping[str, Any]
@@ -23,11 +24,11 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
     """One row for each cell of `records` (STORE/cells) that an own cell of the plan compares with.
 
     These are of the same task and model and share a stage with it: the model they start from. A
-    row has all recorded seeds: id, settings (what not all the others were run with), method,
-    sparsity (as asked for), measured_sparsity (None where no result says it), pattern, seeds,
-    metric (that it is ordered by), measured (means), sd, recovery (share of its dense model, see
-    `_recovery`), selected (it is of this request), stage (of its last seed), last_stages (of all
-    its seeds). Ordered by task, sparsity and score, best first.
+    row has all recorded seeds: id, settings (what not all the others were run with, versions of
+    the mathematics included), method, sparsity (as asked for), measured_sparsity (None where no
+    result says it), pattern, seeds, metric (that it is ordered by), measured (means), sd, recovery
+    (share of its dense model, see `_recovery`), selected (it is of this request), stage (of its
+    last seed), last_stages (of all its seeds). Ordered by task, sparsity and score, best first.
     """
     chosen = [cell for cell in plan.cells.values() if cell.selected]
     selected = {final for cell in chosen for final in cell.finals.values()}
@@ -38,15 +39,20 @@ def neighbours(plan: PlanView, store: StoreView, records: Iterable[Record]) -> l
     for record in known:
         if (record["task"], record["model"]) in own:
             found.setdefault(_key(record, store), {})[record["seed"]] = record
-    rows = [
-        _row(key, list(group.values()), _recovery(group, known, store), selected, store)
+    shown = {
+        key: group
         for key, group in found.items()
         if any(own[r["task"], r["model"]] & set(r["stages"]) for r in group.values())
+    }
+    rows = [
+        _row(key, list(group.values()), _recovery(group, known, store), selected, store)
+        for key, group in shown.items()
     ]
     said = [set(row["settings"]) for row in rows if row["settings"]]
     common = set.intersection(*said) if len(said) > 1 else set()
-    for row in rows:
-        row["settings"] = [one for one in row["settings"] if one not in common]
+    made = _differing_versions([next(iter(group.values())) for group in shown.values()], store)
+    for row, version in zip(rows, made, strict=True):
+        row["settings"] = [one for one in row["settings"] if one not in common] + version
     rows.sort(key=lambda row: (row["task"], _level(row), -_score(row)))
     return rows if len(rows) > 1 else []
 
@@ -79,6 +85,33 @@ def _made(record: Record, store: StoreView) -> frozenset[str]:
     trained = (s["identity"] for s in _made_of(record, store) if "training" in s["recipe"])
     alike = ({k: v for k, v in one.items() if k not in ("seed", "parents")} for one in trained)
     return frozenset(json.dumps(one, sort_keys=True) for one in alike)
+
+
+def _differing_versions(records: list[Record], store: StoreView) -> list[list[str]]:
+    """Of each, the versions that not all rows of its task share; a method's, not all of its own."""
+    whose = {"version": ("task",), "task_version": ("task",), "method_version": ("task", "method")}
+    made = [_versions(record, store) for record in records]
+    told: list[list[str]] = [[] for _ in records]
+    for key, group in whose.items():
+        found: dict[tuple[str, ...], set[str]] = {}
+        of = [tuple(record[name] for name in group) for record in records]
+        for name, one in zip(of, made, strict=True):
+            found.setdefault(name, set()).update([one[key]] if one[key] else [])
+        for name, one, said in zip(of, made, told, strict=True):
+            if one[key] and len(found[name]) > 1:
+                said.append(f"{key}={one[key]}")
+    return told
+
+
+def _versions(record: Record, store: StoreView) -> dict[str, str]:
+    """Of its training stages, 1+2 where they differ; the method's, of those that are by it."""
+    trained = [s for s in _made_of(record, store) if "training" in s["recipe"]]
+    own = [s for s in trained if s["tags"].get("method") == record["method"]]
+    by_key = {"version": trained, "task_version": trained, "method_version": own}
+    return {
+        key: "+".join(str(n) for n in sorted({versions(s)[key] for s in stages}))
+        for key, stages in by_key.items()
+    }
 
 
 def _made_of(record: Record, store: StoreView) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ...catalogue.cell import primary_metric
 from ...identity import hashed_part
 from .dotted import dotted
+from .versions import versions
 from .views import StagesView, StoreView
 
 Curve = tuple[str, str, str, str]  # task, model, pattern, stage it starts from
@@ -28,8 +29,8 @@ class Setting(NamedTuple):
 def one_shot_curves(store: StagesView) -> dict[Curve, dict[Setting, Points]]:
     """For stages that prune and do not train; level 0 is the dense model.
 
-    A curve's stages start from the same model; a line's differ in level and seed alone, and its
-    scores are means over seeds.
+    A curve's stages start from the same model; a line's differ in level and seed alone, not in
+    the version of what computed them, and its scores are means over seeds.
     """
     found: dict[Curve, list[dict[str, Any]]] = {}
     for stage_id in store.ids():
@@ -58,7 +59,7 @@ def _lines(stages: Iterable[Mapping[str, Any]]) -> dict[Setting, Points]:
         by_method.setdefault(stage["tags"]["method"], []).append(stage)
     scores: dict[Setting, dict[float, dict[int, float]]] = {}  # line -> level -> seed -> score
     for method, members in by_method.items():
-        settings = [_settings(stage["recipe"]) for stage in members]
+        settings = [_settings(stage["recipe"]) | versions(stage) for stage in members]
         for stage, differing in zip(members, _differing(settings), strict=True):
             levels = scores.setdefault(Setting(method, differing), {})
             by_seed = levels.setdefault(float(stage["recipe"]["sparsity"]["level"]), {})

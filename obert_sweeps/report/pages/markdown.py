@@ -23,6 +23,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         *("# Measured beside published", "", f"{words.verdicts.tally(report['cells'])}.", ""),
         *(f"Made with `{_safe(' '.join(report['request']))}`.", ""),
         *(f"Compared {_safe(report['audit']['comparison'])}.", ""),
+        *(f"{words.origin.said(report['origin'])}.", ""),
         *(_LEGEND, ""),
         *_cells(report["cells"]),
         *_neighbours(report["neighbours"]),

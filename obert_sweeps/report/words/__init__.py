@@ -1,6 +1,6 @@
 """Numbers and verdicts as people read them, the same in Markdown, in HTML and on the screen."""
 
-from . import cells, claims, costs, inference, methods, neighbours, numbers, verdicts
+from . import cells, claims, costs, inference, methods, neighbours, numbers, origin, verdicts
 
 __all__ = [
     "cells",
@@ -10,5 +10,6 @@ __all__ = [
     "methods",
     "neighbours",
     "numbers",
+    "origin",
     "verdicts",
 ]

@@ -102,3 +102,15 @@ def test_what_selects_a_cell_has_the_seeds_that_it_was_run_with(
     (again,) = make_plan(read(words[1:])).selected()
     (before,) = made.selected()
     assert again.finals == before.finals
+
+
+def test_what_is_said_of_a_cell_is_in_the_reports_words(store: Store) -> None:
+    """No `stand_in`, and no document's value beside a cell that no document has."""
+    said = "table=0 task=sst2 model=bert_base method=obert sparsity=unstructured schedule=oneshot"
+    published, own = plan(), make_plan(read(said.split()))
+    for planned in (published, own):
+        finish(planned, store, accuracy=90.0)
+    assert caught_up(published, store) == [f"{CELL}  90.00  (document 92.0)  stand-in"]
+    for line in (lines := caught_up(own, store)):
+        assert line.startswith("t0/") and "document" not in line and "_" not in line.split("  ")[-1]
+    assert lines

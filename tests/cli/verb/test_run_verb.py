@@ -11,6 +11,7 @@ from obert_sweeps.cli.door import main
 from obert_sweeps.cli.verb import run
 from obert_sweeps.schema import Stage
 from obert_sweeps.store import Store
+from obert_sweeps.store.place import FolderPlace
 
 REQUEST = ["cells=t4/sst2/bert_base/obert/90", "cluster=inline", "tracker=none"]
 EACH_STEP = "cluster.teacher_logits=each_step"
@@ -77,3 +78,14 @@ def test_what_is_finished_is_read_from_the_store_and_a_freed_model_made_again(
     ran.clear()
     assert did(tmp_path) == 0
     assert ran == ["upstream", "transfer"]
+
+
+def test_a_run_with_too_little_room_says_so_and_goes_on(
+    tmp_path: Path,
+    ran: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(FolderPlace, "room", lambda self: 0)
+    assert did(tmp_path) == 0 and ran
+    assert "0.0 kB free; free space: obert-sweeps gc" in capsys.readouterr().err

@@ -211,6 +211,37 @@ def test_what_another_preset_made_is_no_further_seed():
     assert rows == [(OWN, [1]), (name, [1, 3])]
 
 
+def test_rows_of_two_versions_are_told_apart_by_them():
+    fake = own_sweep()
+    shared, last = fake.cells[OWN].stages
+    one, two = {"version": 2}, {"version": 2, "method_version": 2}
+    for name, method, identity in (
+        (last, "mine", one),
+        ("mine 2", "mine", two),
+        ("random", "random", one),
+        ("old random", "random", {}),
+    ):
+        tags = {"task": "sst2", "sparsity": "60", "method": method}
+        fake.stages[name] = replace(fake.stages[last], id=name, tags=tags, identity=identity)
+    fake.stages[shared] = replace(fake.stages[shared], identity=one)
+    random = "t0/sst2/bert_base/random/60"
+    records = [
+        record(OWN, 80.0, [shared, last]),
+        record(OWN, 60.0, [shared, "mine 2"]),
+        record(random, 50.0, [shared, "random"]),
+        record(random, 40.0, [shared, "old random"]),
+    ]
+    rows = [(r["method"], r["settings"]) for r in build(fake, fake, records)["neighbours"]]
+    assert rows == [
+        ("mine", ["version=2", "method_version=1"]),
+        ("mine", ["version=2", "method_version=2"]),
+        ("random", ["version=2"]),
+        ("random", ["version=1+2"]),
+    ]
+    rows = [r["settings"] for r in build(fake, fake, records[:3:2])["neighbours"]]
+    assert rows == [[], []]
+
+
 def test_another_presets_dense_model_is_no_measure():
     """Both presets' cells of the document stand in one store, with the same ids and seed."""
     fake = own_sweep()

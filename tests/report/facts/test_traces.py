@@ -163,6 +163,21 @@ def test_one_shot_curves_of_one_method_with_other_settings_are_other_lines(swept
     }
 
 
+def test_results_of_two_versions_of_a_method_are_two_lines(swept):
+    plan, store = swept
+    write(store, plan.stages["dense"], metrics={"accuracy": 92.0})
+    versions = {"a": {}, "b": {"method_version": 2}, "c": {"method_version": 2}}
+    for name, value, seed in (("a", 50.0, 1), ("b", 90.0, 1), ("c", 91.0, 2)):
+        one = stage(name, {"start": "dense"}, epochs=0.0, level=0.5)
+        identity = {"version": 2, **versions[name]}
+        write(store, replace(one, seed=seed, identity=identity), metrics={"accuracy": value})
+    (lines,) = read_traces(plan, store).one_shot.values()
+    assert lines == {
+        Setting("obert", "method_version=1"): {0.0: 92.0, 0.5: 50.0},
+        Setting("obert", "method_version=2"): {0.0: 92.0, 0.5: 90.5},
+    }
+
+
 def test_a_stage_spans_its_last_attempt(swept):
     plan, store = swept
     times = {"started": 2000.0, "finished": 2012.0}

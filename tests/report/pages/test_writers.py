@@ -13,6 +13,7 @@ import pytest
 from report.fake_sweep import sweep
 from rich.console import Console
 
+from obert_sweeps import __version__
 from obert_sweeps.report.build import build
 from obert_sweeps.report.facts.traces import Traces
 from obert_sweeps.report.pages.files import write
@@ -203,6 +204,15 @@ def test_the_screen_shows_cells_claims_and_cpu_seconds(report):
     assert "1 blocked" in text
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_narrow_screen_keeps_cell_ids_whole(report, width):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    for part in terminal(report):
+        console.print(part)
+    first = {line.split()[0] for line in console.export_text().splitlines() if line.strip()}
+    assert {entry["id"] for entry in report["cells"]} <= first
+
+
 def test_the_screen_says_what_a_number_lacks():
     """One of three seeds, or a model that says the same of all rows: the number looks whole."""
     fake, name = sweep(stand_in=True), "t5/mrpc/bert_base/obert/90"
@@ -238,6 +248,23 @@ def test_every_writer_says_how_methods_were_compared():
     pruned = [plan for plan in fake.cells.values() if plan.cell.method != "dense"]
     assert page.count(said) == 1 + len(pruned)  # beside each of them too
     assert found["audit"]["comparison"] == said
+
+
+def test_a_report_says_whose_values_it_compares_with_and_of_when_it_is():
+    fake = sweep(seeds=(1, 2))
+    document = (
+        "The Optimal BERT Surgeon (Kurtic et al., EMNLP 2022, arXiv 2203.07259),"
+        " supplementary tables"
+    )
+    said = f"Published values: {document}. Written by obert-sweeps {__version__}"
+    for text in (markdown(build(fake, fake)), "".join(read(html(build(fake, fake))).text)):
+        assert f"{said}." in text and "newest result" not in text
+    for seed, when in ((1, 1795835400.0), (2, 1795830000.0)):
+        fake.finish("t5/sst2/bert_base/obert/90", seed, accuracy=90.0)["finished"] = when
+    found = build(fake, fake)
+    assert found["origin"]["newest_result"] == "2026-11-28 03:10 UTC"
+    for text in (markdown(found), "".join(read(html(found)).text)):
+        assert f"{said}; newest result: 2026-11-28 03:10 UTC." in text
 
 
 def test_files_are_whole_and_leave_no_part_behind(report, tmp_path):
