@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services
 from ray._raylet import GcsClient
 
 from ..schema import Interrupted, RequestError
@@ -129,7 +130,8 @@ def _knock(address: str) -> None:
 
     RequestError where the head wants a token, which Ray tries again and again without.
     """
-    found = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    found = services.canonicalize_bootstrap_address(address) if address == "auto" else address
+    found = found or ""
     host, colon, port = found.removeprefix("ray://").rpartition(":")
     if not (colon and port.isdigit()):
         return

@@ -53,6 +53,6 @@ def test_a_sigterm_that_ray_takes_is_an_interruption(
         raise SystemExit(signal.SIGTERM)  # as the handler that ray.init sets does
 
     monkeypatch.setattr(ray_session.ray, "init", init)
-    with pytest.raises(Interrupted) as stop, session({"address": "auto"}, tmp_path):
+    with pytest.raises(Interrupted) as stop, session({"address": "local"}, tmp_path):
         pytest.fail("started")
     assert stop.value.exit_code == 143
