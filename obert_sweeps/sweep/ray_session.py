@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 from ray._private import services
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
 from ..schema import Interrupted, RequestError
 from ..store.lease import process_start
