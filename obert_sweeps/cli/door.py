@@ -12,6 +12,7 @@ import sys
 import traceback
 from io import TextIOWrapper
 
+from .. import __version__
 from ..schema import Interrupted, RequestError
 from ..store.place.base import cannot_write
 from .manual import PROGRAM, VERBS, help_text
@@ -95,6 +96,9 @@ def _dispatch(given: list[str]) -> int:
         return _hydra(rest)
     if not given or given[0] in ("--help", "-h", "help"):
         print(help_text())
+        return 0
+    if given[0] == "--version":
+        print(f"{PROGRAM} {__version__}")
         return 0
     if verb is None:
         raise RequestError(

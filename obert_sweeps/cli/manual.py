@@ -9,6 +9,10 @@ from ..shipped import leaf_names
 
 PROGRAM = "obert-sweeps"
 WIDTH = 100
+EXIT_CODES = (
+    "0 all done; 1 some failed or blocked; 2 wrong request;\n"
+    "130 or 143 interrupted (the same command resumes)"
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ CELLS = ("table", "cells")
 RECIPE = ("seeds", "vary", "comparison", "data_root", "model.path", "budget")
 LEAVES = ("task", "model", "method", "sparsity", "schedule", "distill", "preset")
 WORKERS = ("cluster.device", "cluster.gpus_per_stage", "cluster.workers_per_stage")
+RAY = ("cluster.address", "cluster.memory_gb", "cluster.max_failures")
 WORK = (*CELLS, *RECIPE, "store", "allow_targets")
 COMMON = (*CELLS, "seeds", "data_root", "model.path", "budget", "store", "format")
 
@@ -42,7 +47,7 @@ VERBS = {
     "run": Verb(
         "run; the same command again resumes",
         "run table=1",
-        (*WORK, *WORKERS, "format"),
+        (*WORK, *WORKERS, *RAY, "format"),
         (*LEAVES, "cluster", "tracker"),
     ),
     "status": Verb(
@@ -109,6 +114,15 @@ KEYS = {  # key -> how it is said, and what for
     "cluster.device": ("cluster.device=cpu", "run on this device (default: auto)"),
     "cluster.gpus_per_stage": ("cluster.gpus_per_stage=1", "of each worker; 0.5: two share one"),
     "cluster.workers_per_stage": ("cluster.workers_per_stage=4", "split each stage so many ways"),
+    "cluster.address": ("cluster.address=auto", "a Ray cluster that runs already; HOST:PORT too"),
+    "cluster.memory_gb": (
+        "cluster.memory_gb=8",
+        "GiB of a worker's pruning step (default: 80 % of the free)",
+    ),
+    "cluster.max_failures": (
+        "cluster.max_failures=3",
+        "times a stage resumes after a process of it died",
+    ),
     "tracker.mode": ("tracker.mode=online", "upload the runs (default: offline)"),
     "tracker.runs_per_minute": ("tracker.runs_per_minute=10", "upload no faster"),
     "format": ("format=json", "one JSON document on stdout"),
@@ -121,7 +135,7 @@ GROUPS = {  # group -> what to know of its leaves, which are the files in conf/G
     "schedule": "only for table=0",
     "distill": "only for table=0",
     "preset": "demo unless you choose another",
-    "cluster": "local unless you choose another; kuberay, ray, slurm: for launch",
+    "cluster": "local by default; kuberay, ray, slurm: for launch, with cluster.launch.nodes=2",
     "tracker": "wandb unless you choose another",
 }
 
@@ -138,6 +152,7 @@ def help_text(name: str | None = None) -> str:
                 if verb.groups
                 else ""
             )
+            + f"\nExit codes: {EXIT_CODES}"
         )
     lines = [f"  {n:<8} {v.does}\n           {PROGRAM} {v.example}" for n, v in VERBS.items()]
     return (
@@ -145,7 +160,8 @@ def help_text(name: str | None = None) -> str:
         f"{PROGRAM} VERB [GROUP=NAME] [key=value] …\n\n" + "\n".join(lines) + "\n\n"
         f"Groups (choose with GROUP=NAME):\n{_groups(tuple(GROUPS))}\n\n"
         f"Keys of most verbs:\n{_keys(COMMON)}\n\n"
-        f"{PROGRAM} VERB --help tells all of a verb's; --cfg job, --info, --hydra-help are Hydra's."
+        f"{PROGRAM} VERB --help tells all of a verb's; --cfg job, --info, --hydra-help: Hydra's;\n"
+        f"{PROGRAM} --version."
     )
 
 

@@ -83,8 +83,8 @@ def _parse(word: str) -> Override:
         ) from error
     if override.is_sweep_override():
         raise RequestError(
-            f"'{word}' is a Hydra sweep, which is not supported. {how_to_sweep(key)} A text with a "
-            f"comma in it is quoted twice: {_twice(key, text)}"
+            f"'{word}' is a Hydra sweep, which is not supported. {how_to_sweep(key)}\nA text with "
+            f"a comma in it is quoted twice: {_twice(key, text)}"
         )
     return override
 

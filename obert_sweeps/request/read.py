@@ -7,9 +7,11 @@ surprise (sweeps, added keys, keys of a leaf that was not chosen) is refused wit
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -126,7 +128,7 @@ def read(overrides: list[str]) -> Loaded:
             leaves = every_leaf([o for o in overrides if o.startswith("hydra.searchpath")])
             OmegaConf.to_container(request, resolve=True)  # every ${…} leads somewhere
         except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
-            raise RequestError(_explain(error)) from error
+            raise RequestError(_explain(error, choices)) from error
     _check_root(request)
     return Loaded(request, choices, leaf_overrides, leaves, parsed)
 
@@ -236,7 +238,7 @@ _NEEDS = {  # what OmegaConf says of a value of the wrong type, and what the key
 }
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, choices: dict[str, str]) -> str:
     merging = "Error merging override "
     if isinstance(error.__cause__, OmegaConfBaseException) and str(error).startswith(merging):
         override, why = first_line(error).removeprefix(merging), first_line(error.__cause__)
@@ -247,7 +249,36 @@ def _explain(error: Exception) -> str:
     text = str(error).strip().split("Config search path:")[0].strip()
     text = text.replace("Could not override", "there is no key").replace("In 'config': ", "")
     lines = [line for line in text.splitlines() if line and "use +" not in line]
-    return "\n".join(lines) + "\nSee the keys with: obert-sweeps plan --cfg job"
+    return "\n".join(lines) + _where_keys_are(text, choices)
+
+
+def _where_keys_are(text: str, choices: dict[str, str]) -> str:
+    """What was meant, if that can be guessed, and the command that shows the keys there are."""
+    chosen = [f"{group}={name}" for group, name in choices.items()]
+    unknown = re.search("there is no key '([^']+)'", text)
+    if unknown is None:  # it is the choice itself that is wrong
+        return "\nSee the keys with: obert-sweeps plan --cfg job"
+    near = _near(unknown[1], chosen)
+    guess = f" Did you mean {near}?" if near else ""
+    return f"{guess}\nSee the keys with: {' '.join(['obert-sweeps plan --cfg job', *chosen])}"
+
+
+def _near(key: str, chosen: list[str]) -> str | None:
+    """A key much like this one, or else one of a group whose last part is; in a `hydra_session`."""
+    request = OmegaConf.to_container(compose("config", overrides=chosen), resolve=False)
+    known = [k for k in _paths(request) if not k.startswith(("leaf.", "preset.name"))]
+    found = get_close_matches(key, known, n=1, cutoff=0.75)
+    if not found and "." not in key:
+        last = {k.rpartition(".")[2]: k for k in [*known, "sparsity.level", "model.path"]}
+        found = [last[name] for name in get_close_matches(key, last, n=1, cutoff=0.75)]
+    return found[0] if found else None
+
+
+def _paths(of: Any, before: str = "") -> Iterator[str]:
+    """The keys of a mapping and of those in it, with dots."""
+    for key, value in of.items() if isinstance(of, dict) else ():
+        yield f"{before}{key}"
+        yield from _paths(value, f"{before}{key}.")
 
 
 def _check_root(request: DictConfig) -> None:

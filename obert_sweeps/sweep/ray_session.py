@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
-from ..schema import RequestError
+from ..schema import Interrupted, RequestError
 from ..store.lease import process_start
 from .signals import interruptible
 
@@ -101,23 +104,52 @@ def _start(wanted: dict[str, Any], wait_seconds: float) -> None:
     """Start Ray, or connect to it; a head that is still starting is tried again."""
     end = time.monotonic() + (0.0 if wanted["address"] == "local" else wait_seconds)
     with interruptible():
-        while True:
-            try:
-                _knock(wanted["address"])
-                ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **wanted)
-                return
-            except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-                if time.monotonic() < end:
-                    time.sleep(1.0)
-                    continue
-                raise RequestError(_not_started(wanted["address"], error)) from error
+        try:
+            while not _started(wanted, end):
+                time.sleep(1.0)
+        except SystemExit as stop:  # ray.init puts a handler of its own in place of ours
+            if stop.code != signal.SIGTERM:
+                raise
+            raise Interrupted(signal.SIGTERM) from None
+
+
+def _started(wanted: dict[str, Any], end: float) -> bool:
+    """One attempt; RequestError where it failed and no time is left, or more would not help."""
+    try:
+        _knock(wanted["address"])
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **wanted)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        if time.monotonic() < end:
+            return False
+        raise RequestError(_not_started(wanted["address"], error)) from error
+    return True
 
 
 def _knock(address: str) -> None:
-    """OSError where nothing listens at HOST:PORT; Ray takes over a minute to say so."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+    """OSError where nothing listens at HOST:PORT; Ray takes over a minute to say so.
+
+    RequestError where the head wants a token, which Ray tries again and again without.
+    """
+    found = services.canonicalize_bootstrap_address(address) if address == "auto" else address
+    found = found or ""
+    host, colon, port = found.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+    if not found.startswith("ray://"):
+        _refuse_without_token(address, found)
+
+
+def _refuse_without_token(address: str, found: str) -> None:
+    try:
+        GcsClient(address=found)
+    except ray.exceptions.RayError as error:
+        if "AuthToken" in str(error) or "Unauthenticated" in str(error):
+            raise RequestError(
+                f"the Ray cluster at cluster.address={address} has a token, and this shell has "
+                "none or another. Set the cluster's: export RAY_AUTH_MODE=token "
+                "RAY_AUTH_TOKEN=TOKEN; launchers/README.md says more"
+            ) from error
 
 
 def _not_started(address: str, error: Exception) -> str:

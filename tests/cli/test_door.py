@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from obert_sweeps import __version__
 from obert_sweeps.cli.door import main
 from obert_sweeps.cli.manual import GROUPS, KEYS, VERBS
 from obert_sweeps.request.read import read
@@ -210,3 +211,17 @@ def test_a_store_that_cannot_be_written_is_refused(capsys, tmp_path, monkeypatch
     assert (code, out) == (2, "") and "store" in err
     code, _, err = answer(capsys, *RUN[:-1], "store=/proc/obert-sweeps")
     assert code == 2 and "cannot be written" in err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"obert-sweeps {__version__}\n"
+
+
+def test_help_of_run_and_launch_lists_the_keys_of_a_cluster_and_the_exit_codes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, run, _ = answer(capsys, "run", "--help")
+    for said in ("cluster.address", "cluster.memory_gb", "cluster.max_failures", "143"):
+        assert said in run
+    assert "cluster.launch." in answer(capsys, "launch", "--help")[1]

@@ -11,7 +11,11 @@ from obert_sweeps.schema import RequestError
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["tabel=5"], "tabel"),
+        (["tabel=5"], "tabel'. Did you mean table?"),
+        (["seed=3"], "Did you mean seeds?"),
+        (["level=0.6"], "Did you mean sparsity.level?"),
+        (["method=obert", "method.dmap=1"], "Did you mean method.damp?"),
+        (["method=obert", "method.dmap=1"], "plan --cfg job method=obert"),
         (["task=sst3"], "sst2"),
         (["sparsity=90"], "unstructured"),
         (["task=null"], "chosen by its name"),

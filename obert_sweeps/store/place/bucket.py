@@ -46,7 +46,7 @@ class BucketPlace:
             self._fs, path = fsspec.core.url_to_fs(self.address, use_listings_cache=False)
         except ImportError as error:
             raise RequestError(
-                f"store={url}: {error}. For S3: pip install 'obert-sweeps[s3]'"
+                f"store={url}: {error}. For S3: pip install -c constraints.txt -e '.[s3]'"
             ) from error
         except ValueError as error:
             raise RequestError(f"store={url}: {error}. Use a folder, or s3://BUCKET/…") from error
