@@ -122,13 +122,14 @@ def read(overrides: list[str]) -> Loaded:
     for override in parsed:
         _refuse_what_touches_nothing(override)
     choices, leaf_overrides = _sort(parsed)
+    search = [o for o in overrides if o.startswith("hydra.searchpath")]
     with hydra_session():
         try:
             request = compose("config", overrides=[_as_hydra_takes(o) for o in parsed])
-            leaves = every_leaf([o for o in overrides if o.startswith("hydra.searchpath")])
+            leaves = every_leaf(search)
             OmegaConf.to_container(request, resolve=True)  # every ${…} leads somewhere
         except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
-            raise RequestError(_explain(error, choices)) from error
+            raise RequestError(_explain(error, choices, search)) from error
     _check_root(request)
     return Loaded(request, choices, leaf_overrides, leaves, parsed)
 
@@ -136,7 +137,10 @@ def read(overrides: list[str]) -> Loaded:
 def every_leaf(search: list[str]) -> dict[str, dict[str, Any]]:
     """Group -> name -> the leaf, within a `hydra_session`; `search`: more places to look."""
     loader = GlobalHydra.instance().config_loader()
-    names = {group: loader.get_group_options(group) for group in LEAF_GROUPS}
+    names = {
+        group: loader.get_group_options(group, config_name="config", overrides=search)
+        for group in LEAF_GROUPS
+    }
     every = [f"+{g}@leaf.{g}.{MARK}{name}={name}" for g in LEAF_GROUPS for name in names[g]]
     found: Any = OmegaConf.to_container(
         compose("config", overrides=[*every, *search]).leaf, resolve=True
@@ -238,7 +242,7 @@ _NEEDS = {  # what OmegaConf says of a value of the wrong type, and what the key
 }
 
 
-def _explain(error: Exception, choices: dict[str, str]) -> str:
+def _explain(error: Exception, choices: dict[str, str], search: list[str]) -> str:
     merging = "Error merging override "
     if isinstance(error.__cause__, OmegaConfBaseException) and str(error).startswith(merging):
         override, why = first_line(error).removeprefix(merging), first_line(error.__cause__)
@@ -249,12 +253,12 @@ def _explain(error: Exception, choices: dict[str, str]) -> str:
     text = str(error).strip().split("Config search path:")[0].strip()
     text = text.replace("Could not override", "there is no key").replace("In 'config': ", "")
     lines = [line for line in text.splitlines() if line and "use +" not in line]
-    return "\n".join(lines) + _where_keys_are(text, choices)
-
-
-def _where_keys_are(text: str, choices: dict[str, str]) -> str:
-    """What was meant, if that can be guessed, and the command that shows the keys there are."""
     chosen = [f"{group}={name}" for group, name in choices.items()]
+    return "\n".join(lines) + _where_keys_are(text, [*chosen, *search])
+
+
+def _where_keys_are(text: str, chosen: list[str]) -> str:
+    """What was meant, if that can be guessed, and the command that shows the keys there are."""
     unknown = re.search("there is no key '([^']+)'", text)
     if unknown is None:  # it is the choice itself that is wrong
         return "\nSee the keys with: obert-sweeps plan --cfg job"

@@ -120,3 +120,17 @@ def test_groups_are_empty_by_default() -> None:
     loaded = read(["table=5"])
     assert loaded.choices == {}
     assert all(loaded.request[g] is None for g in ("task", "model", "method", "sparsity"))
+
+
+def test_a_leaf_of_one_s_own_may_lie_in_a_folder_of_one_s_own(tmp_path, project_root) -> None:
+    folder = tmp_path / "conf" / "method"
+    folder.mkdir(parents=True)
+    text = (project_root / "conf" / "method" / "random.yaml").read_text()
+    (folder / "mine.yaml").write_text(text.replace("method.random.Random", "mine.Mine"))
+    search = f"hydra.searchpath=[file://{tmp_path}/conf]"
+    loaded = read(["table=0", "method=mine", "method.scope=tensor", search])
+    assert loaded.leaves["method"]["mine"]["_target_"].endswith("mine.Mine")
+    assert set(loaded.leaves["method"]) == set(read([]).leaves["method"]) | {"mine"}
+    with pytest.raises(RequestError, match=r"Did you mean method\.scope") as refused:
+        read(["table=0", "method=mine", "method.scop=tensor", search])
+    assert search in str(refused.value)
