@@ -7,11 +7,9 @@ surprise (sweeps, added keys, keys of a leaf that was not chosen) is refused wit
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -20,11 +18,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from ..schema import EqualBudget, RequestError, first_line
+from ..schema import EqualBudget, RequestError
 from ..shipped import conf_dir, leaf_names
 from .cluster import check_cluster
+from .hydra_errors import in_our_words
 from .overrides import how_to_sweep, parse
 
 CELL_GROUPS = ("task", "model", "method", "sparsity")  # choosing one narrows the cells
@@ -129,7 +128,8 @@ def read(overrides: list[str]) -> Loaded:
             leaves = every_leaf(search)
             OmegaConf.to_container(request, resolve=True)  # every ${…} leads somewhere
         except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
-            raise RequestError(_explain(error, choices, search)) from error
+            chosen = [f"{group}={name}" for group, name in choices.items()]
+            raise RequestError(in_our_words(error, [*chosen, *search])) from error
     _check_root(request)
     return Loaded(request, choices, leaf_overrides, leaves, parsed)
 
@@ -231,58 +231,6 @@ def _as_hydra_takes(override: Override) -> str:
     line = str(override.input_line)
     plain = not (override.is_add() or override.is_force_add())
     return f"++{line}" if plain and _open_ended(override.key_or_group) else line
-
-
-_NEEDS = {  # what OmegaConf says of a value of the wrong type, and what the key takes
-    "converted to Integer": "a whole number, for instance 42",
-    "converted to Float": "a number, for instance 0.5",
-    "not a valid bool": "true or false",
-    "not a ListConfig": "a list, for instance [a,b]",
-    "is not Optional": "a value, not null",
-}
-
-
-def _explain(error: Exception, choices: dict[str, str], search: list[str]) -> str:
-    merging = "Error merging override "
-    if isinstance(error.__cause__, OmegaConfBaseException) and str(error).startswith(merging):
-        override, why = first_line(error).removeprefix(merging), first_line(error.__cause__)
-        needed = [needs for words, needs in _NEEDS.items() if words in why]
-        return f"'{override}': " + (f"it must be {needed[0]}." if needed else why)
-    if isinstance(error, InterpolationResolutionError):
-        return f"{error.full_key}: {first_line(error)}. ${{…}} stands for another key's value."
-    text = str(error).strip().split("Config search path:")[0].strip()
-    text = text.replace("Could not override", "there is no key").replace("In 'config': ", "")
-    lines = [line for line in text.splitlines() if line and "use +" not in line]
-    chosen = [f"{group}={name}" for group, name in choices.items()]
-    return "\n".join(lines) + _where_keys_are(text, [*chosen, *search])
-
-
-def _where_keys_are(text: str, chosen: list[str]) -> str:
-    """What was meant, if that can be guessed, and the command that shows the keys there are."""
-    unknown = re.search("there is no key '([^']+)'", text)
-    if unknown is None:  # it is the choice itself that is wrong
-        return "\nSee the keys with: obert-sweeps plan --cfg job"
-    near = _near(unknown[1], chosen)
-    guess = f" Did you mean {near}?" if near else ""
-    return f"{guess}\nSee the keys with: {' '.join(['obert-sweeps plan --cfg job', *chosen])}"
-
-
-def _near(key: str, chosen: list[str]) -> str | None:
-    """A key much like this one, or else one of a group whose last part is; in a `hydra_session`."""
-    request = OmegaConf.to_container(compose("config", overrides=chosen), resolve=False)
-    known = [k for k in _paths(request) if not k.startswith(("leaf.", "preset.name"))]
-    found = get_close_matches(key, known, n=1, cutoff=0.75)
-    if not found and "." not in key:
-        last = {k.rpartition(".")[2]: k for k in [*known, "sparsity.level", "model.path"]}
-        found = [last[name] for name in get_close_matches(key, last, n=1, cutoff=0.75)]
-    return found[0] if found else None
-
-
-def _paths(of: Any, before: str = "") -> Iterator[str]:
-    """The keys of a mapping and of those in it, with dots."""
-    for key, value in of.items() if isinstance(of, dict) else ():
-        yield f"{before}{key}"
-        yield from _paths(value, f"{before}{key}.")
 
 
 def _check_root(request: DictConfig) -> None:
