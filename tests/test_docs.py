@@ -18,6 +18,8 @@ from obert_sweeps.request.read import read
 COMMAND = re.compile(r"^ *obert-sweeps +(.+)$", re.MULTILINE)
 MADE_BY_THE_READER = {
     "method=row_relative": "method=magnitude",
+    "method=mine": "method=magnitude",
+    "'hydra.searchpath=[file:///home/me/conf]'": "",
     "task=reviews": "task=sst2",
 }
 

@@ -24,7 +24,7 @@ REQUEST = [
     "format=json",
     "cluster.checkpoint_seconds=5",
 ]
-TIMES = ("cost", "effort", "environment", "seconds", "time", "host", "rates")
+TIMES = ("cost", "newest", "effort", "environment", "seconds", "time", "host", "rates")
 
 
 def ask(verb: str, store: str, *more: str, code: int = 0) -> Any:
