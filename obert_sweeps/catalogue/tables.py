@@ -49,7 +49,7 @@ _T5_SCHEDULE = {"obert": "upstream_transfer_early_stop", "magnitude": "gradual_m
 # Sparse transfer: the mean of four seeds, pruning downstream: of three runs (oBERT paper, A.10.3);
 # Prune OFA: of two (its paper). For the one-shot cells and all that was copied it is not known.
 RUNS = {"obert": 4, "prune_ofa": 2}
-DOWNSTREAM_RUNS = {"obert": 3, "prune_ofa": 2}
+DOWNSTREAM_RUNS = RUNS | {"obert": 3}
 SIZES = ("f1", "file_mb", "compression", "throughput", "speedup")  # the columns of table 3
 
 _NOTES = {

@@ -7,7 +7,7 @@ teachers said, and checkpoints. A stage whose model was freed is run again when 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,16 +50,16 @@ def held(store: Store) -> dict[str, str]:
     return {stage: str(s) for stage, s in states.items() if s is not None and not s.stale}
 
 
-def find(plan: Plan, store: Store) -> list[Garbage]:
+def find(plan: Plan, store: Store, running: Mapping[str, str]) -> list[Garbage]:
     """What can go, the largest first, as seen from the selected cells of `plan`.
 
+    `running`: the store's `held` stages.
     Nothing of a stage that somebody runs, and no model of those it descends from; nothing of the
     last stage of a cell that the store has a record of, of whatever request. What else may be
     needed is not known where a selected cell is blocked: then no other request's stages are
     listed; and where a driver of another request runs a stage, of whose queue nothing is on disk:
     then no models are listed either.
     """
-    running = held(store)
     others_run = running.keys() - plan.stages.keys()
     used = set(with_ancestors(running, lambda stage: _parents(stage, store)))
     used |= {record["stages"][-1] for record in store.cells() if record.get("stages")}

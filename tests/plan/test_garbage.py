@@ -15,7 +15,7 @@ from tiny_stage import one_shot, runtime, stage, weights
 
 from obert_sweeps import sweep
 from obert_sweeps.cli.verb import gc
-from obert_sweeps.plan.garbage import find, free
+from obert_sweeps.plan.garbage import find, free, held
 from obert_sweeps.plan.to_run import to_run
 from obert_sweeps.schema import RequestError, Runtime, Stage
 from obert_sweeps.store import Store
@@ -62,7 +62,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def found(plan: Any, store: Store) -> set[tuple[str, str]]:
-    return {(item.stage, item.what) for item in find(plan, store)}
+    return {(item.stage, item.what) for item in find(plan, store, held(store))}
 
 
 def ask(plan: Any, store: Store, monkeypatch: Any, capsys: Any, confirm: bool) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def test_cached_rows_go_in_a_bucket_too_with_their_copies(
     plan = plan_of([make(store, "mine")], {"mine"})
     with Store(f"{store.address}/cache").folder("key").new_folder("rows") as part:
         (part / "rows.safetensors").write_bytes(MODEL)
-    (cached,) = (item for item in find(plan, store) if item.what == "cache")
+    (cached,) = (item for item in find(plan, store, held(store)) if item.what == "cache")
     assert cached.bytes > 2 * len(MODEL)  # in the bucket, and the copy here
     assert free(cached, store) and store.place.size("cache") == 0
     assert [path for path in tmp_path.rglob("rows.safetensors")] == []
@@ -194,7 +194,7 @@ def test_the_model_that_a_cell_is_measured_against_stays(store: Store) -> None:
 
 def test_what_was_begun_since_it_was_listed_stays(store: Store) -> None:
     make(store, "theirs")
-    (item,) = find(plan_of([make(store, "mine")], {"mine"}), store)
+    (item,) = find(plan_of([make(store, "mine")], {"mine"}), store, held(store))
     with store.folder("theirs").lease("another driver"):
         assert not free(item, store)
     assert store.folder("theirs").has_folder("model")
@@ -206,7 +206,7 @@ def test_what_was_kept_does_not_count_as_freed(store: Store, monkeypatch, capsys
     make(store, "theirs")
     make(store, "other")
     plan = plan_of([make(store, "mine")], {"mine"})
-    listed = find(plan, store)
+    listed = find(plan, store, held(store))
     monkeypatch.setattr(gc, "find", lambda *_: listed)
     with store.folder("theirs").lease("another driver"):
         told = ask(plan, store, monkeypatch, capsys, confirm=True)

@@ -26,7 +26,8 @@ LISTED = 20  # rows; the rest is added up
 def main(loaded: Loaded) -> int:
     plan = make_plan(loaded)
     store = store_of(loaded)
-    items = find(plan, store)
+    running = held(store)
+    items = find(plan, store, running)
     freed, faults = 0, 0
     for item in items if loaded.request.confirm else []:
         try:
@@ -37,7 +38,7 @@ def main(loaded: Loaded) -> int:
         except OSError as error:
             faults += 1
             notice(f"{item.stage} {item.what} could not be removed: {error}")
-    there, running = store.ids(), held(store)
+    there = store.ids()
     known = sum(stage in plan.stages for stage in there)
     others = [] if known else other_cells(plan, store)
     document = {

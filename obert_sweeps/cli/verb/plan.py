@@ -25,21 +25,15 @@ _TOLD_GPU_HOURS = 0.01  # a plan of fewer is for a CPU
 def main(loaded: Loaded) -> int:
     plan = make_plan(loaded)
     store = store_of(loaded)
-    done = finished(plan, store)
+    pending = to_run(plan.wanted(), store)
+    done = {stage.id for stage in plan.wanted()} - {stage.id for stage in pending}
     if restates(loaded):
-        pending = [stage for stage in plan.wanted() if stage.id not in done]
         check_stages(pending, plan, list(loaded.request.allow_targets))
     tell_of_changed_code(plan, done, store)
-    tell_of_room((stage for stage in plan.wanted() if stage.id not in done), store)
+    tell_of_room(pending, store)
     document = describe(plan, done, measured(store))
     answer(loaded, document, show)
     return 1 if any(c.blocked for c in plan.selected()) else 0
-
-
-def finished(plan: Plan, store: Store) -> set[str]:
-    """Stages of the plan that need not be run."""
-    wanted = plan.wanted()
-    return {s.id for s in wanted} - {s.id for s in to_run(wanted, store)}
 
 
 def measured(store: Store) -> Measured:

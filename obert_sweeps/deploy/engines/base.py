@@ -134,9 +134,9 @@ def unreadable(file: Path, engine: str, error: BaseException) -> StageError:
 
 def cause(error: BaseException) -> str:
     """The first line of a library's error, without OpenVINO's of where it was raised."""
-    lines = str(error).splitlines()
-    told = "\n".join(line for line in lines if not line.startswith("Exception from "))
-    return first_line(RuntimeError(told) if told.strip() else error)
+    lines = (line.strip() for line in str(error).splitlines())
+    told = (line for line in lines if line and not line.startswith("Exception from "))
+    return next(told, first_line(error))
 
 
 @contextmanager

@@ -91,16 +91,18 @@ def _differing_versions(records: list[Record], store: StoreView) -> list[list[st
     """Of each, the versions that not all rows of its task share; a method's, not all of its own."""
     whose = {"version": ("task",), "task_version": ("task",), "method_version": ("task", "method")}
     made = [_versions(record, store) for record in records]
-    told: list[list[str]] = [[] for _ in records]
-    for key, group in whose.items():
-        found: dict[tuple[str, ...], set[str]] = {}
-        of = [tuple(record[name] for name in group) for record in records]
-        for name, one in zip(of, made, strict=True):
-            found.setdefault(name, set()).update([one[key]] if one[key] else [])
-        for name, one, said in zip(of, made, told, strict=True):
-            if one[key] and len(found[name]) > 1:
-                said.append(f"{key}={one[key]}")
-    return told
+    rows = [
+        {(key, *(record[name] for name in whose[key])): found for key, found in of.items() if found}
+        for record, of in zip(records, made, strict=True)
+    ]
+    alike: dict[tuple[str, ...], set[str]] = {}
+    for row in rows:
+        for place, version in row.items():
+            alike.setdefault(place, set()).add(version)
+    return [
+        [f"{place[0]}={found}" for place, found in row.items() if len(alike[place]) > 1]
+        for row in rows
+    ]
 
 
 def _versions(record: Record, store: StoreView) -> dict[str, str]:

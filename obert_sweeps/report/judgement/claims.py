@@ -31,12 +31,12 @@ def claim_entries(
     selected = {name for name, plan in plans.items() if plan.selected}
     tables = {plans[name].cell.table for name in selected}
     as_published = not any(plans[name].comparison for name in selected)
+    last = {name: outcome.at_last_epoch() for name, outcome in outcomes.items()}
     found = []
     for claim in claims:
         last_epoch = None
         if claim.audit is None and selected.intersection(claim.cells()):
             decided = _decided(claim, plans, outcomes)
-            last = {name: outcome.at_last_epoch() for name, outcome in outcomes.items()}
             if any(last[n].values != outcomes[n].values for n in claim.cells() if n in outcomes):
                 last_epoch = _decided(claim, plans, last)
         elif claim.audit is not None and claim.table in tables:

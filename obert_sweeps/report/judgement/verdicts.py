@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from statistics import fmean
 
 from ...catalogue.seeds import PublishedDeviation
@@ -56,7 +55,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     s = deviation(values)
     if not s:
         return None
-    half = student.critical_value(len(values) - 1) * s / sqrt(len(values))
+    half = student.half_width([(s * s / len(values), len(values) - 1)], student.CONFIDENCE)
     return fmean(values) - half, fmean(values) + half
 
 

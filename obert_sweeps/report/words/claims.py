@@ -57,8 +57,8 @@ def comparison(item: Mapping[str, Any]) -> str:
         half = item["half_width"]
         body += f", {item['above_line']:+.2f}"
         body += "" if half is None else f" ±{half:.2f}{' paired' if item['paired'] else ''}"
-        ours, theirs_too = item["seeds"]
-        body += f", {ours} and {theirs_too} seeds" if max(ours, theirs_too) > 1 else ""
+        counts = item["seeds"]  # of either side
+        body += f", {counts[0]} and {counts[1]} seeds" if max(counts) > 1 else ""
         body += f"; {item['reason']}"
     theirs = " and ".join(
         printed(value, item["metric"], int(item["better"][1])) for value in item["published"]

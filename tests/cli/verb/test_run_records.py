@@ -10,7 +10,7 @@ import pytest
 from obert_sweeps.cli.beside import other_cells, request_of
 from obert_sweeps.cli.verb.run_records import CellRecords
 from obert_sweeps.plan.dag import Plan, make_plan
-from obert_sweeps.plan.garbage import find
+from obert_sweeps.plan.garbage import find, held
 from obert_sweeps.request.read import read
 from obert_sweeps.store import Store
 from obert_sweeps.tracker.base import Tracker
@@ -56,7 +56,9 @@ def test_two_requests_have_a_record_each_and_gc_keeps_both(store: Store) -> None
     assert recorded(store) == [([], 90.0), (["budget.max_eval_rows=9"], 70.0)]
     finals = {planned.cells[CELL].finals[42] for planned in (whole, less)}
     assert len(finals) == 2
-    assert finals.isdisjoint(item.stage for item in find(whole, store))  # gc keeps both
+    assert finals.isdisjoint(
+        item.stage for item in find(whole, store, held(store))
+    )  # gc keeps both
     (other,) = other_cells(whole, store)
     words = f"cells={CELL} preset=demo budget.max_eval_rows=9 'seeds=[42]'"
     assert request_of(other, store).endswith(words)
